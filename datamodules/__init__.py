@@ -1,0 +1,1 @@
+"""LightningDataModules over WebDataset shards, and the converters that write them."""
