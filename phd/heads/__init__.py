@@ -1,0 +1,1 @@
+"""The heads of each family, shared class by class between teacher and student."""
