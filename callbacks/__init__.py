@@ -1,1 +1,19 @@
 """Callbacks shared by the three stages."""
+
+from callbacks.log_feature_mse import LogFeatureMSE
+from callbacks.log_mask_iou import LogMaskIoU
+from callbacks.mask_panels import MaskPanels
+from callbacks.metric_logger import MetricLogger
+from callbacks.stage_freeze import StageFreeze
+from callbacks.student_artefact import StudentArtefact
+from callbacks.throughput import Throughput
+
+__all__ = [
+    "LogFeatureMSE",
+    "LogMaskIoU",
+    "MaskPanels",
+    "MetricLogger",
+    "StageFreeze",
+    "StudentArtefact",
+    "Throughput",
+]

@@ -13,8 +13,8 @@ from phd.contract import Branch, Contract, ImageFeatures, Masks, Prompts
 class Segmenter(nn.Module):
     """A model with the verbs of the SAM family; teachers and students are the same kind of thing.
 
-    A subclass has `contract`, `name` and `heads`, and implements `encode`. The other verbs belong to the heads,
-    which teacher and student share class by class, so that whatever one can do, the other can.
+    A subclass has `contract`, `name` and `heads`, and implements `encode`. The other verbs belong to the
+    heads, which teacher and student share class by class, so that whatever one can do, the other can.
     """
 
     verbs: ClassVar[tuple[str, ...]] = ("encode", "segment")

@@ -1,0 +1,204 @@
+"""Any file in COCO's format: polygons, uncompressed and compressed RLE; the way in for own data."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageOps
+
+from datamodules import rle
+from datamodules.convert.common import (
+    Converted,
+    Summary,
+    good_annotations,
+    read_file,
+    read_json,
+    tar_safe,
+    write_shards,
+)
+from datamodules.record import check_size, decode_rgb
+from phd.errors import UserError
+
+JPEG_MAGIC = b"\xff\xd8\xff"
+JPEG_QUALITY = 95
+EXIF_ORIENTATION = 0x0112
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One image of the COCO file with its annotations, categories by name."""
+
+    key: str
+    path: Path
+    image: dict[str, Any]
+    annotations: list[dict[str, Any]]
+
+
+def unique_keys(file_names: list[str]) -> list[str]:
+    """A key for each file: its stem where that is unique, else its whole path, else with a number."""
+    stems = Counter(tar_safe(Path(name).stem) for name in file_names)
+    keys: list[str] = []
+    used: set[str] = set()
+    for name in file_names:
+        stem = tar_safe(Path(name).stem)
+        base = stem if stems[stem] == 1 else tar_safe(str(Path(name).with_suffix("")))
+        key, number = base, 1
+        while key in used:
+            number += 1
+            key = tar_safe(f"{base}-{number}")
+        used.add(key)
+        keys.append(key)
+    return keys
+
+
+def read_entries(images: Path, annotations: Path) -> list[Entry]:
+    """The images of a COCO file in its order.
+
+    Raises:
+        UserError: It is no COCO file, or refers to an image or category that it does not list.
+    """
+    content = read_json(read_file(annotations), str(annotations))
+    try:
+        listed = {image["id"]: image for image in content["images"]}
+        names = {category["id"]: category["name"] for category in content.get("categories", [])}
+        by_image: defaultdict[Any, list[dict[str, Any]]] = defaultdict(list)
+        for annotation in content["annotations"]:
+            by_image[annotation["image_id"]].append(_named(annotation, names, annotations))
+        file_names = [image["file_name"] for image in content["images"]]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{annotations}: not in COCO's format ({error!r} is missing or wrong)") from error
+    if not file_names:
+        raise UserError(f"{annotations}: lists no images; name another file")
+    for what, values in (("id", [image["id"] for image in content["images"]]), ("file_name", file_names)):
+        twice = [value for value, count in Counter(values).items() if count > 1]
+        if twice:
+            raise UserError(f"{annotations}: two images have the {what} {twice[0]!r}; make it unique")
+    unknown = sorted(by_image.keys() - listed.keys(), key=str)
+    if unknown:
+        raise UserError(
+            f"{annotations}: annotation {by_image[unknown[0]][0].get('id')} belongs to image {unknown[0]}, which is "
+            f"not listed; add the image or remove the annotation"
+        )
+    keys = unique_keys(file_names)
+    return [
+        Entry(key, images / name, listed[number], by_image[number])
+        for key, name, number in zip(keys, file_names, listed, strict=True)
+    ]
+
+
+def _named(annotation: dict[str, Any], names: dict[Any, str], path: Path) -> dict[str, Any]:
+    """The annotation with its category's name beside the id."""
+    if "category_id" not in annotation:
+        return annotation
+    if annotation["category_id"] not in names:
+        raise UserError(
+            f"{path}: annotation {annotation.get('id')} has category {annotation['category_id']}, which is not "
+            f"listed; add the category or mend the annotation"
+        )
+    return {**annotation, "category": names[annotation["category_id"]]}
+
+
+def as_jpeg(data: bytes, height: int, width: int, where: str) -> tuple[bytes, bool]:
+    """The image as a JPEG whose pixels are stored upright, and whether it had to be made.
+
+    A photo may be stored lying, with a note (EXIF orientation) for the viewer. Annotations are drawn on what the viewer
+    shows, so it is turned where the upright size is the annotated one.
+
+    Raises:
+        UserError: The image cannot be decoded, or has 16 bits.
+    """
+    is_jpeg = data.startswith(JPEG_MAGIC)
+    try:
+        image = Image.open(io.BytesIO(data))
+        turned = image.getexif().get(EXIF_ORIENTATION, 1) != 1
+        if not turned and is_jpeg:
+            return data, False
+        image.load()
+        upright = ImageOps.exif_transpose(image)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UserError(f"{where}: the image cannot be decoded ({error}); replace or remove it") from error
+    if is_jpeg and upright.size != (width, height):
+        return data, False
+    if upright.mode.startswith(("I", "F")):
+        raise UserError(f"{where}: has more than 8 bits a channel; save it with 8 bits")
+    buffer = io.BytesIO()
+    upright.convert("RGB").save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0)
+    return buffer.getvalue(), True
+
+
+def compressed(annotation: dict[str, Any], height: int, width: int, where: str) -> dict[str, Any]:
+    """The annotation with its mask as compressed RLE, and with bbox and area.
+
+    Raises:
+        UserError: It has no mask, or one that cannot be read.
+    """
+    segmentation = annotation.get("segmentation")
+    try:
+        if not segmentation:
+            raise UserError("has no segmentation (a box alone is not enough); add a mask or remove it")
+        if isinstance(segmentation, list):
+            mask = rle.from_polygons(segmentation, height, width)
+        else:
+            rle.validate(segmentation, height, width)
+            mask = rle.compress(segmentation)
+    except UserError as error:
+        raise UserError(f"{where}: annotation {annotation.get('id')}: {error}") from error
+    return {"bbox": rle.bounding_box(mask), "area": rle.area(mask, height, width), **annotation, "segmentation": mask}
+
+
+def read_entry(entry: Entry, annotations: Path) -> Converted:
+    """One COCO image with its annotations.
+
+    Raises:
+        UserError: The image is missing, damaged or of another size.
+    """
+    where = str(entry.path)
+    source = read_file(entry.path)
+    said = entry.image.get("height"), entry.image.get("width")
+    jpg, reencoded = as_jpeg(source, said[0] or 0, said[1] or 0, where)
+    _, height, width = decode_rgb(jpg, where).shape
+    check_size({"image": entry.image}, height, width, where)
+    masks: list[dict[str, Any]] = []
+    problems: list[UserError] = []
+    for annotation in entry.annotations:
+        try:
+            masks.append(compressed(annotation, height, width, f"{annotations}: {entry.path.name}"))
+        except UserError as error:
+            problems.append(error)
+    good, empty = good_annotations(masks, height, width, f"{annotations}: {entry.path.name}")
+    return Converted(entry.key, jpg, {"image": entry.image, "annotations": good}, problems + empty, reencoded)
+
+
+def convert_coco(
+    images: Path,
+    annotations: Path,
+    out: Path,
+    samples_per_shard: int = 1000,
+    max_samples: int | None = None,
+    skip_bad: int = 0,
+) -> Summary:
+    """Convert a COCO file and its images to shards; images without annotations are kept.
+
+    JPEG bytes are copied unchanged; other formats, and photos stored lying, become JPEGs of quality 95.
+
+    Args:
+        images: Folder that the file names in `annotations` start from.
+        annotations: The COCO file.
+        out: New or empty folder.
+        samples_per_shard: Samples in a tar.
+        max_samples: Convert only the first ones.
+        skip_bad: How many bad images and annotations to leave out, and report, before giving up.
+
+    Raises:
+        UserError: Something is wrong with a sample; nothing stays in `out`.
+    """
+    if not images.is_dir():
+        raise UserError(f"{images}: no such folder; name the folder with the images")
+    entries = read_entries(images, annotations)[:max_samples]
+    read = partial(read_entry, annotations=annotations)
+    return write_shards(out, "coco", entries, read, samples_per_shard, skip_bad, {})

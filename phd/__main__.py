@@ -1,0 +1,5 @@
+"""`python -m phd` is `phd`."""
+
+from phd.cli import main
+
+main()

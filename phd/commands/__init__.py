@@ -1,0 +1,30 @@
+"""The commands beside training; each module parses its own arguments and imports what it needs when it runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command and the module that runs it."""
+
+    module: str
+    summary: str
+
+    def run(self, arguments: list[str]) -> Any:
+        """Import the module and run it."""
+        return import_module(f"phd.commands.{self.module}").run(arguments)
+
+
+COMMANDS = {
+    "students": Command("students", "print the nine students with their parameters and GMACs"),
+    "shapes": Command("shapes", "write the embedded world as raw files of a real format"),
+    "shards": Command("shards", "convert raw data into shards, and verify shards"),
+    "segment": Command("segment", "segment a photograph from a box or points"),
+    "evaluate": Command("evaluate", "measure a student or a teacher"),
+    "sweep": Command("sweep", "run a W&B sweep file without a server"),
+    "report": Command("report", "write the demo's report"),
+}

@@ -1,0 +1,101 @@
+"""Mask losses per instance: each returns (P, K), so that a caller may pick the best of K candidates."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def focal_loss(logits: Tensor, targets: Tensor, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
+    """Sigmoid focal loss (Lin et al., arXiv 1708.02002, section 3.2), mean over pixels.
+
+    Targets may be soft; the modulating factor is then (p - t)^gamma-like through p_t = p t + (1 - p)(1 - t).
+
+    Args:
+        logits: (P, K, h, w).
+        targets: (P, 1, h, w) in [0, 1].
+        alpha: Weight of the positive pixels; negative for none.
+        gamma: Focusing parameter.
+
+    Returns:
+        (P, K).
+    """
+    targets = targets.to(logits.dtype).expand_as(logits)
+    probability = logits.sigmoid()
+    cross_entropy = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    agreement = probability * targets + (1 - probability) * (1 - targets)
+    loss = cross_entropy * (1 - agreement).pow(gamma)
+    if alpha >= 0:
+        loss = loss * (alpha * targets + (1 - alpha) * (1 - targets))
+    return loss.flatten(2).mean(-1)
+
+
+def dice_loss(logits: Tensor, targets: Tensor, smooth: float = 1.0) -> Tensor:
+    """One minus the Dice coefficient (Milletari et al., arXiv 1606.04797; smoothing as in MaskFormer).
+
+    Args:
+        logits: (P, K, h, w).
+        targets: (P, 1, h, w) in [0, 1].
+        smooth: Added to numerator and denominator, so that empty against empty costs nothing.
+
+    Returns:
+        (P, K) in [0, 1].
+    """
+    probability = logits.sigmoid().flatten(2)
+    targets = targets.to(logits.dtype).flatten(2)
+    overlap = (probability * targets).sum(-1)
+    total = probability.sum(-1) + targets.sum(-1)
+    return 1 - (2 * overlap + smooth) / (total + smooth)
+
+
+def hard_iou(logits: Tensor, targets: Tensor) -> Tensor:
+    """IoU of the thresholded masks, without gradient; what the IoU head is taught to predict.
+
+    Args:
+        logits: (P, K, h, w); foreground where positive.
+        targets: (P, 1, h, w) in [0, 1]; foreground above 0.5.
+
+    Returns:
+        (P, K) in [0, 1]; 1 where both are empty.
+    """
+    with torch.no_grad():
+        prediction, truth = (logits > 0).flatten(2), (targets > 0.5).flatten(2)
+        intersection = (prediction & truth).sum(-1).float()
+        union = (prediction | truth).sum(-1).float()
+        return torch.where(union > 0, intersection / union.clamp(min=1), 1.0)
+
+
+def mask_loss(
+    logits: Tensor,
+    scores: Tensor,
+    targets: Tensor,
+    focal: float,
+    dice: float,
+    iou: float,
+) -> dict[str, Tensor]:
+    """Focal, Dice and IoU-prediction losses of the candidate that fits best.
+
+    Only the candidate with the smallest weighted focal and Dice loss is taught its mask, and every candidate its IoU
+    (SAM, arXiv 2304.02643, appendix A; SAM 2, arXiv 2408.00714, appendix D.2.2, takes an L1 for the IoU).
+
+    Args:
+        logits: (P, K, h, w).
+        scores: (P, K) predicted IoU.
+        targets: (P, 1, h, w) in [0, 1].
+        focal: Weight of the focal loss, for the choice of the candidate.
+        dice: Weight of the Dice loss, for the choice of the candidate.
+        iou: Weight of the IoU loss; with 0 it is not computed.
+
+    Returns:
+        Unweighted scalars "focal", "dice" and, where it has a weight, "iou".
+    """
+    focal_terms, dice_terms = focal_loss(logits, targets), dice_loss(logits, targets)
+    best = (focal * focal_terms + dice * dice_terms).argmin(dim=1, keepdim=True)
+    terms = {
+        "focal": focal_terms.gather(1, best).mean(),
+        "dice": dice_terms.gather(1, best).mean(),
+    }
+    if iou > 0:
+        terms["iou"] = F.l1_loss(scores.float(), hard_iou(logits, targets))
+    return terms

@@ -1,0 +1,6 @@
+"""Metrics with sum states: two halves of the data, or two processes, add up to the whole."""
+
+from phd.metrics.feature_mse import FeatureMSE
+from phd.metrics.mask_iou import MaskIoU, mask_iou
+
+__all__ = ["FeatureMSE", "MaskIoU", "mask_iou"]

@@ -1,0 +1,192 @@
+"""The student: a small trunk and neck under the teacher's heads."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol, Self, get_args
+
+from timm.utils.model import reparameterize_model
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from phd.contract import Branch, Contract, ImageFeatures
+from phd.errors import UserError
+from phd.heads import build_heads
+from phd.segmenter import Segmenter
+from phd.student.artefact import read_config, read_weights, write_folder
+from phd.student.backbones import Pretrained, build_trunk
+from phd.student.config import StudentConfig
+from phd.student.inherit import Inheritance, inherit
+from phd.student.neck import InheritedNeck, NeckKind, new_neck
+from phd.student.notices import notice
+
+
+class TeacherLike(Protocol):
+    """What a student takes from its teacher; every teacher of `phd.teachers` has it."""
+
+    @property
+    def name(self) -> str:
+        """Hub id or folder."""
+        ...
+
+    @property
+    def contract(self) -> Contract:
+        """What the student is built to."""
+        ...
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The `transformers` configuration as a dictionary."""
+        ...
+
+    @property
+    def heads(self) -> nn.Module:
+        """Copied by name."""
+        ...
+
+    @property
+    def neck(self) -> nn.Module:
+        """Copied by name where the student keeps it."""
+        ...
+
+
+class Student(PreTrainedModel, Segmenter):
+    """A `Segmenter` and a `transformers` model: `trunk`, `neck`, and `heads` named as the teacher's.
+
+    Args:
+        config: As `create` makes it or a folder holds it.
+        pretrained: The trunk's weights; see `build_trunk`.
+    """
+
+    config_class = StudentConfig
+    main_input_name = "images"
+    config: StudentConfig
+
+    def __init__(self, config: StudentConfig, pretrained: Pretrained = False) -> None:
+        super().__init__(config)
+        if config.neck not in get_args(NeckKind):
+            raise UserError(f"neck {config.neck!r} does not exist; choose one of {', '.join(get_args(NeckKind))}")
+        if config.contract is None or config.teacher_config is None:
+            raise UserError("student config: contract or teacher_config is empty; make students with Student.create")
+        self.name = config.backbone
+        self.contract = Contract.from_dict(config.contract)
+        self.trunk = build_trunk(config.backbone, pretrained)
+        self.neck = new_neck(config.neck, self.trunk.channels, self.contract, config.teacher_config)
+        self.heads = build_heads(self.contract.family, config.teacher_config)
+        self.inheritance: dict[str, Inheritance] = {}
+        self.folded = False
+
+    @classmethod
+    def create(
+        cls, backbone: str, teacher: TeacherLike, neck: NeckKind = "light", pretrained: Pretrained = "auto"
+    ) -> Self:
+        """A new student of a teacher; what it inherits is printed and kept in `inheritance`.
+
+        Args:
+            backbone: One of the nine of the paper, or a hierarchical timm model.
+            teacher: Gives the contract, and its weights to the heads.
+            neck: "light", or "teacher" for the teacher's own, inherited, behind an adapter.
+            pretrained: Whether the trunk starts from pretrained weights; "auto" where they can be had.
+
+        Raises:
+            UserError: No such backbone or neck, or no weights although wanted.
+        """
+        config = StudentConfig(
+            backbone=backbone,
+            neck=neck,
+            contract=_plain(teacher.contract.to_dict()),
+            teacher=teacher.name,
+            teacher_config=_plain(teacher.config),
+        )
+        student = cls(config, pretrained)
+        config.provenance = {"trunk_weights": student.trunk.weights}
+        notice(f"trunk {backbone}: {student.trunk.weights} weights; neck {neck}")
+        student.inheritance["heads"] = inherit(student.heads, teacher.heads)
+        if isinstance(student.neck, InheritedNeck):
+            student.inheritance["neck"] = inherit(student.neck.teacher, teacher.neck)
+        for part, account in student.inheritance.items():
+            notice(account.summary(f"{part} of {teacher.name}"))
+        return student
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path, expect: Contract | None = None) -> Self:  # type: ignore[override]
+        """A saved student, in eval mode.
+
+        `transformers` would build it on the meta device, where the buffers that are not saved (TinyViT's bias indices,
+        rotary codes) are lost; here it is built like any module and then filled, every weight accounted for.
+
+        Args:
+            source: A folder, or a hub id.
+            expect: The contract that it must have.
+
+        Raises:
+            UserError: Nothing there, a file missing or damaged, weights of another model, or another contract.
+        """
+        config = read_config(source)
+        student = cls(config)
+        if expect is not None:
+            student.contract.require_equal(expect, f"student {source}", "what is asked for")
+        student.load_state_dict(read_weights(source, student.state_dict()))
+        student.name = str(source)
+        return student.eval()
+
+    def encode(self, images: Tensor, branches: Sequence[Branch] | None = None) -> ImageFeatures:
+        """See `Segmenter.encode`."""
+        return ImageFeatures(self.neck(self.trunk(images), branches))
+
+    def forward(self, images: Tensor, branches: Sequence[Branch] | None = None) -> ImageFeatures:
+        """The same as `encode`, for wrappers that call the module."""
+        return self.encode(images, branches)
+
+    def gradient_checkpointing(self) -> None:
+        """Recompute the trunk's activations in the backward pass."""
+        self.trunk.gradient_checkpointing()
+
+    def gradient_checkpointing_enable(self, **_: Any) -> None:  # type: ignore[override]
+        """The name that `transformers` gives it; its own would overwrite the method above by a flag."""
+        self.gradient_checkpointing()
+
+    def fold(self) -> Self:
+        """A copy for inference, in eval mode, with its branches and batch norms folded into convolutions.
+
+        Folding ends training: a folded student cannot be saved. RepViT, TinyViT and the neck fold; timm's EfficientViT
+        does not, and stays as it is.
+        """
+        folded = copy.deepcopy(self).eval()
+        reparameterize_model(folded.trunk, inplace=True)
+        reparameterize_model(folded.neck, inplace=True)
+        folded.folded = True
+        return folded
+
+    def save(self, folder: Path, **provenance: Any) -> None:
+        """Write `config.json`, `model.safetensors` and the model card, all or nothing.
+
+        Args:
+            folder: Replaced as a whole if it holds a student.
+            **provenance: Stage, data hash, git revision, metrics and the like; joins what the config holds already.
+
+        Raises:
+            UserError: The student is folded, or the folder holds other files.
+        """
+        if self.folded:
+            raise UserError(f"{folder}: a folded student is for inference only; save the one it was folded from")
+        self.config.provenance = {**(self.config.provenance or {}), **_plain(provenance)}
+        write_folder(folder, self.config, self.contract, self.state_dict(), parameters(self))
+
+    def save_pretrained(self, save_directory: str | Path, **_: Any) -> None:  # type: ignore[override]
+        """The same as `save`: `transformers` 5 would rename the tracker's weights on the way."""
+        self.save(Path(save_directory))
+
+
+def parameters(student: Student) -> dict[str, int]:
+    """Number of parameters by part."""
+    parts: dict[str, nn.Module] = {"trunk": student.trunk, "neck": student.neck, "heads": student.heads}
+    return {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
+
+
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    """What JSON gives back, so that a student is the same before and after it is saved."""
+    return json.loads(json.dumps(values, default=str))

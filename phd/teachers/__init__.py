@@ -1,0 +1,42 @@
+"""Teachers: SAM, SAM 2, SAM 3 from `transformers`, and the embedded toy."""
+
+from __future__ import annotations
+
+from phd.errors import UserError
+from phd.teachers.base import FrozenTeacher, Teacher
+from phd.teachers.loading import read_model_type
+from phd.teachers.sam import Sam
+from phd.teachers.sam2 import Sam2
+from phd.teachers.sam3 import Sam3
+from phd.teachers.toy import TOY_SIZE, new_toy, shipped_toy
+
+__all__ = ["EMBEDDED", "FrozenTeacher", "Sam", "Sam2", "Sam3", "Teacher", "load_teacher", "new_toy", "shipped_toy"]
+
+EMBEDDED = ("toy-teacher", "toy-random")
+FAMILY_OF_MODEL_TYPE = {"sam": Sam, "sam2": Sam2, "sam2_video": Sam2}
+
+
+def load_teacher(source: str, image_size: int | None = None) -> Teacher:
+    """A teacher by name.
+
+    Args:
+        source: A hub id (`facebook/sam3`), a local folder, `toy-teacher` (the embedded one), or `toy-random`
+            (its architecture with new weights).
+        image_size: Run SAM 3 at this size instead of its own, in pixels.
+
+    Raises:
+        UserError: Nothing of that name, or a model outside the SAM family.
+    """
+    if source == "toy-random":
+        return new_toy(image_size or TOY_SIZE)
+    if source == "toy-teacher":
+        return shipped_toy(image_size or TOY_SIZE)
+    model_type = read_model_type(source)
+    if model_type in ("sam3", "sam3_video"):
+        return Sam3(source, image_size)
+    if image_size is not None:
+        raise UserError(f"model.image_size is {image_size}, but only SAM 3 runs at other sizes than its own; leave it out")
+    if model_type not in FAMILY_OF_MODEL_TYPE:
+        known = ", ".join(sorted(FAMILY_OF_MODEL_TYPE))
+        raise UserError(f"teacher {source!r}: model type {model_type!r} is not of the SAM family ({known}, sam3, sam3_video)")
+    return FAMILY_OF_MODEL_TYPE[model_type](source)

@@ -1,0 +1,88 @@
+"""SAM 3 as a teacher (Carion et al., arXiv 2511.16719)."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from torch import Tensor, nn
+from transformers import Sam3VideoConfig, Sam3VideoModel
+
+from phd.contract import Contract, Level
+from phd.errors import UserError
+from phd.heads import Sam3Heads, TeacherNeck
+from phd.teachers.base import Teacher
+from phd.teachers.loading import read_config, read_model, read_processor, rgb
+
+
+class Sam3Trunk(nn.Module):
+    """SAM 3's ViT, with its tokens laid out as a map."""
+
+    def __init__(self, backbone: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Map normalised images (B, 3, S, S) to ((B, C, h, w),)."""
+        tokens = self.backbone(images).last_hidden_state
+        side = images.shape[-1] // self.backbone.config.patch_size
+        return (tokens.transpose(1, 2).unflatten(2, (side, side)),)
+
+
+def sam3_contract(config: Sam3VideoConfig, processor: Any) -> Contract:
+    """SAM 3's contract: squash to a square, two branches of three levels on one trunk map."""
+    vision = config.detector_config.vision_config
+    backbone = vision.backbone_config
+    grid = backbone.image_size // backbone.patch_size
+    levels = tuple(Level(vision.fpn_hidden_size, factor * grid) for factor in (4, 2, 1))
+    return Contract(
+        family="sam3",
+        image_size=processor.size["height"],
+        resize="squash",
+        mean=rgb(processor.image_mean),
+        std=rgb(processor.image_std),
+        tracker=levels,
+        detector=levels,
+        trunk=(Level(backbone.hidden_size, grid),),
+        mask_size=4 * grid,
+    )
+
+
+def make_sam3(name: str, model: Sam3VideoModel, processor: Any) -> Teacher:
+    """A SAM 3 model behind the four verbs."""
+    vision = model.detector_model.vision_encoder
+    neck = TeacherNeck("sam3", {"tracker": model.tracker_neck, "detector": vision.neck}, 3)
+    contract = sam3_contract(model.config, processor)
+    trunk = Sam3Trunk(vision.backbone)
+    return Teacher(name, contract, model, processor, trunk, neck, Sam3Heads.of_model(model))
+
+
+def Sam3(source: str, image_size: int | None = None) -> Teacher:
+    """SAM 3 from a hub id or a folder.
+
+    Args:
+        source: Hub id or folder.
+        image_size: Run at this size instead of the checkpoint's, in pixels: its positions are rotary and tiled, so
+            no weight depends on the size, but it was trained at its own.
+
+    Raises:
+        UserError: The size is no multiple of the patch size.
+    """
+    config, processor = read_config(source), read_processor(source)
+    if image_size is not None:
+        patch = config.detector_config.vision_config.backbone_config.patch_size
+        if image_size % patch:
+            raise UserError(f"model.image_size is {image_size}; SAM 3 needs a multiple of its patch of {patch} pixels")
+        set_image_size(config, processor, image_size)
+    model = cast(Sam3VideoModel, read_model(Sam3VideoModel, source, config=config))
+    return make_sam3(source, model, processor)
+
+
+def set_image_size(config: Sam3VideoConfig, processor: Any, image_size: int) -> None:
+    """Change the size in every place that repeats it."""
+    vision = config.detector_config.vision_config
+    grid = image_size // vision.backbone_config.patch_size
+    config.image_size = image_size
+    config.low_res_mask_size = 4 * grid
+    vision.backbone_feature_sizes = [[factor * grid] * 2 for factor in (4, 2, 1)]
+    processor.size = {"height": image_size, "width": image_size}
+    processor.mask_size = {"height": 4 * grid, "width": 4 * grid}

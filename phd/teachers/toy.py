@@ -1,0 +1,157 @@
+"""The embedded teacher: SAM 3's own classes, narrow, for the embedded world of shapes.
+
+A patch of 8 pixels and 128 channels let a token carry its patch without loss (192 values), so thin shapes survive.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+from transformers import Sam3ImageProcessor, Sam3VideoConfig, Sam3VideoModel
+
+from phd.errors import UserError
+from phd.teachers.base import Teacher
+from phd.teachers.sam3 import make_sam3
+
+SHIPPED = Path(__file__).with_name("toy.safetensors")
+TOY_SIZE = 128
+WIDTH = 128
+# What `experiments/toy/teacher.yaml` trains; everything else keeps its seeded start.
+TRAINED_PARTS = (
+    "detector_model.vision_encoder.backbone.",
+    "tracker_neck.",
+    "tracker_model.shared_image_embedding.",
+    "tracker_model.prompt_encoder.",
+    "tracker_model.mask_decoder.",
+    "tracker_model.no_memory_embedding",
+)
+PATCH = 8
+
+
+def toy_config(image_size: int = TOY_SIZE) -> Sam3VideoConfig:
+    """The configuration; `image_size` in pixels, a multiple of 8. The weights do not depend on it."""
+    grid = image_size // PATCH
+    backbone = {
+        "model_type": "sam3_vit_model",
+        "hidden_size": WIDTH,
+        "intermediate_size": 3 * WIDTH,
+        "num_hidden_layers": 6,
+        "num_attention_heads": 4,
+        "image_size": image_size,
+        "patch_size": PATCH,
+        "window_size": 8,
+        "global_attn_indexes": [1, 3, 5],
+        "pretrain_image_size": 64,
+    }
+    vision = {
+        "model_type": "sam3_vision_model",
+        "backbone_config": backbone,
+        "fpn_hidden_size": WIDTH,
+        "backbone_feature_sizes": [[factor * grid] * 2 for factor in (4, 2, 1)],
+    }
+    layer = {"hidden_size": WIDTH, "num_attention_heads": 4, "intermediate_size": WIDTH}
+    text = {
+        "model_type": "clip_text_model",
+        "vocab_size": 512,
+        "hidden_size": 64,
+        "intermediate_size": 256,
+        "projection_dim": 64,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 4,
+        "max_position_embeddings": 16,
+        # Token ids of the toy vocabulary's own specials, inside its 512 entries.
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "pad_token_id": 0,
+    }
+    detector = {
+        "model_type": "sam3",
+        "vision_config": vision,
+        "text_config": text,
+        "geometry_encoder_config": {**layer, "num_layers": 1, "roi_size": 3},
+        "detr_encoder_config": {**layer, "num_layers": 2},
+        "detr_decoder_config": {**layer, "num_layers": 2, "num_queries": 24},
+        "mask_decoder_config": {"hidden_size": WIDTH, "num_attention_heads": 4},
+    }
+    tracker = {
+        "model_type": "sam3_tracker_video",
+        "vision_config": vision,
+        "prompt_encoder_config": {"hidden_size": WIDTH, "image_size": image_size, "patch_size": PATCH},
+        "mask_decoder_config": {
+            "hidden_size": WIDTH,
+            "mlp_dim": 2 * WIDTH,
+            "num_attention_heads": 4,
+            "iou_head_hidden_dim": WIDTH,
+        },
+        "image_size": image_size,
+        "memory_attention_hidden_size": WIDTH,
+        "memory_attention_num_layers": 2,
+        "memory_attention_feed_forward_hidden_size": 2 * WIDTH,
+        "memory_attention_dropout": 0.0,
+        "memory_attention_rope_dropout": 0.0,
+        "memory_encoder_hidden_size": WIDTH,
+        "mask_downsampler_embed_dim": WIDTH,
+        "memory_fuser_embed_dim": WIDTH,
+        "memory_fuser_intermediate_dim": WIDTH,
+    }
+    return Sam3VideoConfig(detector_config=detector, tracker_config=tracker, low_res_mask_size=4 * grid)
+
+
+def toy_processor(image_size: int = TOY_SIZE) -> Any:
+    """The image processor that belongs to the toy."""
+    size, mask_size = ({"height": side, "width": side} for side in (image_size, image_size // PATCH * 4))
+    return Sam3ImageProcessor(size=size, mask_size=mask_size)
+
+
+def new_toy(image_size: int = TOY_SIZE, seed: int = 0) -> Teacher:
+    """The toy with fresh weights.
+
+    The library's initialisation (standard deviation 0.02) shrinks signals at this width, so linear and
+    convolution weights start as Xavier's.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = Sam3VideoModel(toy_config(image_size))
+        for module in model.modules():
+            if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+                nn.init.xavier_uniform_(module.weight)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+    # Points and cells must share one code of positions; the library draws two.
+    tracker = model.tracker_model
+    tracker.shared_image_embedding.positional_embedding.copy_(
+        tracker.prompt_encoder.shared_embedding.positional_embedding
+    )
+    return make_sam3("toy-random", model, toy_processor(image_size))
+
+
+def shipped_toy(image_size: int = TOY_SIZE) -> Teacher:
+    """The trained toy.
+
+    The file holds, in fp16, what stage 1 trained. The parts of the later stages (detector, memory, text) are drawn
+    from the seed until their stages train and ship them.
+
+    Raises:
+        UserError: The file is not there.
+    """
+    if not SHIPPED.exists():
+        raise UserError(f"{SHIPPED}: the embedded teacher is missing; reinstall, or make it again with `make toy-teacher`")
+    teacher = new_toy(image_size)
+    state = teacher.model.state_dict()
+    for name, tensor in load_file(SHIPPED).items():
+        state[name].copy_(tensor)
+    teacher.name = "toy-teacher"
+    return teacher
+
+
+def shipped_parts(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """What of a trained toy's state dict is shipped, in fp16."""
+    return {
+        name: tensor.half().contiguous()
+        for name, tensor in state.items()
+        if name.startswith(TRAINED_PARTS) and tensor.is_floating_point()
+    }
