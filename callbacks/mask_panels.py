@@ -108,7 +108,7 @@ def draw_row(
     for name, masks in references:
         if masks is not None:
             iou = mask_iou(prediction.student[place : place + 1], masks[place : place + 1])
-            caption += f", {name} {iou.item():.2f}"
+            caption += f", IoU {iou.item():.2f} ({name})"
     if prediction.teacher is not None:
         tiles.append((overlay(image, picture(prediction.teacher)), "teacher"))
     tiles.append((overlay(image, picture(prediction.student)), caption))

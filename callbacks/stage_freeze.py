@@ -118,7 +118,8 @@ class StageFreeze(L.Callback):
             modules = _matches(learner, name).values()
             if not any(parameter.requires_grad for module in modules for parameter in module.parameters()):
                 raise UserError(
-                    f"StageFreeze: {name} is to unfreeze at epoch {epoch}, but nothing in it requires a gradient"
+                    f"StageFreeze: {name} is to unfreeze at epoch {epoch}, but nothing in it requires a gradient; "
+                    f"remove its epoch, or the setting of the model that freezes it"
                 )
             if epoch > 0 and not isinstance(trainer.strategy, DDPStrategy | SingleDeviceStrategy):
                 raise UserError(

@@ -1,5 +1,18 @@
 """LightningDataModules over WebDataset shards, and the converters that write them."""
 
-from datamodules.sa1b import SA1B
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from datamodules.sa1b import SA1B
 
 __all__ = ["SA1B"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a data module when it is asked for: the converters need no Lightning, which takes seconds to import."""
+    if name == "SA1B":
+        return import_module("datamodules.sa1b").SA1B
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -34,13 +34,13 @@ def instances(record: dict[str, Any]) -> list[dict[str, Any]]:
     return [annotation for annotation in record["annotations"] if not annotation.get("iscrowd")]
 
 
-def check_annotation(annotation: Any, height: int, width: int, where: str) -> None:
+def check_annotation(annotation: dict[str, Any], height: int, width: int, where: str) -> None:
     """Check that an annotation has an id and a mask of the image's size with at least one pixel.
 
     Raises:
         UserError: Names the sample and the annotation.
     """
-    if not isinstance(annotation, dict) or "id" not in annotation:
+    if "id" not in annotation:
         raise UserError(f"{where}: an annotation has no id; mend the annotations")
     try:
         if not rle.area(annotation.get("segmentation"), height, width):
@@ -72,3 +72,5 @@ def check_form(record: Any, where: str) -> None:
     image, annotations = (record.get("image"), record.get("annotations")) if isinstance(record, dict) else (0, 0)
     if not isinstance(image, dict) or not isinstance(annotations, list):
         raise UserError(f'{where}: has no "image" and "annotations" as SA-1B has them; is this another data set?')
+    if not all(isinstance(annotation, dict) for annotation in annotations):
+        raise UserError(f"{where}: an annotation is no JSON object; mend the annotations")

@@ -6,7 +6,6 @@ more a side while a decoder answers at 256 or 288, so sampling the runs is far c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -163,16 +162,24 @@ def compress(rle: dict[str, Any]) -> dict[str, Any]:
     return _with_text(coco_mask.frPyObjects(uncompressed, height, width))
 
 
-def from_polygons(polygons: Sequence[Sequence[float]], height: int, width: int) -> dict[str, Any]:
+def from_polygons(polygons: Any, height: int, width: int) -> dict[str, Any]:
     """The union of polygons [x0, y0, x1, y1, ...] in image pixels, rasterised as COCO does, as compressed RLE.
 
     Raises:
-        UserError: A polygon has fewer than three points, or an odd number of coordinates.
+        UserError: They are no lists of numbers, have fewer than three points, or lie far outside the image.
     """
-    if not polygons or any(len(polygon) < 6 or len(polygon) % 2 for polygon in polygons):
-        raise UserError("a polygon needs at least three points x, y; mend the annotation or remove it")
-    outlines: Any = [list(polygon) for polygon in polygons]
-    return _with_text(coco_mask.merge(coco_mask.frPyObjects(outlines, height, width)))
+    try:
+        outlines: Any = [np.asarray(polygon, dtype=np.float64) for polygon in polygons]
+    except (TypeError, ValueError):
+        outlines = []
+    if not outlines or any(outline.ndim != 1 for outline in outlines):
+        raise UserError("the polygons are no lists of numbers [[x0, y0, x1, y1, ...], ...]; mend the annotation")
+    if any(len(outline) < 6 or len(outline) % 2 for outline in outlines):
+        raise UserError("a polygon needs at least three points x, y; mend or remove the annotation")
+    # Not a number fails the comparison too. The cost of rasterising grows with the length of the outline.
+    if not all((np.abs(outline) <= 10 * max(height, width)).all() for outline in outlines):
+        raise UserError("a polygon lies far outside the image; mend or remove the annotation")
+    return _with_text(coco_mask.merge(coco_mask.frPyObjects([list(o) for o in outlines], height, width)))
 
 
 def bounding_box(rle: Any) -> list[float]:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
+from datamodules.labelled import labelled_images
 from datamodules.plan import PlannedBatchSampler
 from datamodules.reader import ShardReader
-from datamodules.record import check_annotation, decode_rgb, instances
 from datamodules.transforms import Augmentation, Example, ImageTransform
-from phd.contract import Contract, ImageBatch, LabelledImage
+from phd.contract import Contract, ImageBatch
 from phd.errors import UserError
+
+__all__ = ["SA1B", "ShardImages", "collate", "labelled_images"]
 
 
 class ShardImages(Dataset[Example]):
@@ -43,37 +44,6 @@ def collate(examples: list[Example]) -> ImageBatch:
         valid=torch.stack([example.valid for example in examples]),
         keys=[example.key for example in examples],
     )
-
-
-class LabelledImages:
-    """All images of a reader at their own size with their instances, for evaluation; crowds are left out."""
-
-    def __init__(self, reader: ShardReader, max_images: int | None = None) -> None:
-        self.reader = reader
-        self.max_images = max_images
-
-    def __len__(self) -> int:
-        return len(self.reader) if self.max_images is None else min(self.max_images, len(self.reader))
-
-    def __iter__(self) -> Iterator[LabelledImage]:
-        for number in range(len(self)):
-            sample, where = self.reader.read(number), self.reader.where(number)
-            image = decode_rgb(sample.jpg, where).permute(1, 2, 0).contiguous().numpy()
-            annotations = instances(sample.record)
-            height, width, _ = image.shape
-            for annotation in annotations:
-                check_annotation(annotation, height, width, where)
-            yield LabelledImage(
-                key=sample.key,
-                image=image,
-                masks=[annotation["segmentation"] for annotation in annotations],
-                ids=[annotation["id"] for annotation in annotations],
-            )
-
-
-def labelled_images(reader: ShardReader, max_images: int | None = None) -> LabelledImages:
-    """The images of a reader for evaluation, with a known length."""
-    return LabelledImages(reader, max_images)
 
 
 class SA1B(LightningDataModule):
@@ -123,9 +93,11 @@ class SA1B(LightningDataModule):
         Raises:
             UserError: A folder is not finished or too small, or a setting is out of range.
         """
-        for name in ("val_samples", "batch_size", "max_masks"):
-            if getattr(self, name) < 1:
-                raise UserError(f"data.{name} is {getattr(self, name)}; give at least 1")
+        least = {"val_samples": 1, "batch_size": 1, "max_masks": 1, "max_samples": 1, "num_workers": 0, "seed": 0}
+        for name, minimum in least.items():
+            value = getattr(self, name)
+            if value is not None and value < minimum:
+                raise UserError(f"data.{name} is {value}; give at least {minimum}")
         contract = self._contract()
         reader = ShardReader(Path(self.root), self.max_shards)
         held_out = 0 if self.val_root else self.val_samples

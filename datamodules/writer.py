@@ -149,6 +149,16 @@ class ShardWriter:
             self._stream.close()
 
 
+def require_empty(root: Path) -> None:
+    """Check that a folder is new or empty.
+
+    Raises:
+        UserError: It is a file, or holds something.
+    """
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        raise UserError(f"{root}: not an empty folder; remove what it holds or name another one")
+
+
 @contextlib.contextmanager
 def new_shards(root: Path, kind: str, samples_per_shard: int = 1000) -> Iterator[ShardWriter]:
     """A writer to a new folder; on any error or interrupt the folder is left as it was.
@@ -163,8 +173,7 @@ def new_shards(root: Path, kind: str, samples_per_shard: int = 1000) -> Iterator
     """
     if samples_per_shard < 1:
         raise UserError(f"samples per shard is {samples_per_shard}; give at least 1")
-    if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise UserError(f"{root}: not an empty folder; remove what it holds or name another one")
+    require_empty(root)
     made = [path for path in (root, *root.parents) if not path.exists()]
     writer = ShardWriter(root, kind, samples_per_shard)
     try:

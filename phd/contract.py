@@ -109,9 +109,7 @@ class Contract:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Contract:
         """The inverse of `to_dict`; lists of JSON become tuples again."""
-        levels = {
-            name: tuple(Level(**level) for level in values[name]) for name in ("tracker", "detector", "trunk")
-        }
+        levels = {name: tuple(Level(**level) for level in values[name]) for name in ("tracker", "detector", "trunk")}
         return cls(**{**values, **levels, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
 
     def require_equal(self, other: Contract, mine: str, theirs: str) -> None:

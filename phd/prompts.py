@@ -105,7 +105,7 @@ def coarse_masks(masks: Tensor, generator: torch.Generator, logit: float = 10.0)
         return torch.where(smaller.flatten(1).any(1)[:, None, None, None], smaller, maps)
 
     choices = (shrunk(foreground, 1), foreground, grown(foreground, 1), grown(foreground, 2))
-    coarse = sum(choice * (change == number) for number, choice in enumerate(choices))
+    coarse = torch.stack([choice * (change == number) for number, choice in enumerate(choices)]).sum(0)
     return (2 * coarse - 1) * logit
 
 
@@ -114,8 +114,8 @@ def corrective_points(
 ) -> tuple[Tensor, Tensor]:
     """Points where student and reference disagree: positive where only the reference has mask, else negative.
 
-    One cell is drawn uniformly over both kinds of error together (EdgeSAM, arXiv 2312.06660, section 3.3). Where the two
-    agree but for fewer than `min_cells`, the label is -1: a place in the prompt that says nothing.
+    One cell is drawn uniformly over both kinds of error together (EdgeSAM, arXiv 2312.06660, section 3.3). Where the
+    two agree but for fewer than `min_cells`, the label is -1: a place in the prompt that says nothing.
 
     Args:
         student: (P, m, m) logits or masks; foreground above 0.

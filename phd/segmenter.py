@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -20,7 +20,8 @@ class Segmenter(nn.Module):
     verbs: ClassVar[tuple[str, ...]] = ("encode", "segment")
     contract: Contract
     name: str
-    heads: nn.Module
+    heads: Any
+    trunk: Any
 
     def encode(self, images: Tensor, branches: Sequence[Branch] | None = None) -> ImageFeatures:
         """Encode normalised images.
@@ -33,6 +34,10 @@ class Segmenter(nn.Module):
             The levels that the heads read.
         """
         raise NotImplementedError(f"{type(self).__name__} has no encode")
+
+    def gradient_checkpointing(self) -> None:
+        """Recompute the trunk's activations in the backward pass."""
+        raise NotImplementedError(f"{type(self).__name__} has no gradient_checkpointing")
 
     def segment(self, features: ImageFeatures, prompts: Prompts, multimask: bool | None = None) -> Masks:
         """Answer prompts (promptable visual segmentation).

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 from jsonargparse import Namespace
@@ -64,13 +64,13 @@ class TrainingCLI(LightningCLI):
         difference = first_difference(self.asked_for, config.model)
         if difference:
             raise UserError(
-                f"--ckpt_path {checkpoint}: it is a checkpoint of another model ({difference}); --ckpt_path only resumes "
-                f"the same run. To start from an earlier student use --model.init_from=FOLDER"
+                f"--ckpt_path {checkpoint}: it is a checkpoint of another model ({difference}); --ckpt_path only "
+                f"resumes the same run. To start from an earlier student use --model.init_from=FOLDER"
             )
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Loggers write into the run folder itself, `trainer.default_root_dir`."""
-        config = self.config_init[self.config_init.subcommand]
+        config = cast(Any, self.config_init)[self.subcommand]
         if config.trainer.logger in (None, True):
             root = Path(config.trainer.default_root_dir or "runs/latest")
             root.mkdir(parents=True, exist_ok=True)

@@ -127,13 +127,18 @@ def test_a_negative_click_removes_what_was_too_much():
 def test_an_instance_that_is_done_leaves_the_batch():
     contract = make_contract()
     model = FakeSegmenter(contract, same_colour(contract))
-    sample = scene(32, 32, two_colours(), [((12, 12, 16, 16), (0, 0, 255))], [((28, 2, 31, 5), RED)])
-    report = evaluate(model, sample)
-    by_id = {instance["id"]: instance for instance in report["instances"]}
-    assert by_id[8]["click1"] == by_id[8]["click5"] == 1.0
-    # The same red as in the first object comes with it and is taken away by a negative click, together with itself.
-    assert [len(prompts) for prompts, _ in model.asked[:3]] == [3, 3, 2]
-    assert by_id[7]["click1"] == pytest.approx(64 / (100 + 9))
+    blue, other_green = ((12, 12, 16, 16), (0, 0, 255)), ((28, 2, 31, 5), GREEN)
+    report = evaluate(model, scene(32, 32, two_colours(), [blue], [other_green]))
+    first, done, last = report["instances"]
+    assert done["click1"] == done["click5"] == 1.0
+    assert first["click1"] == pytest.approx(0.64)
+    assert last["click1"] == pytest.approx(9 / 45)
+    rounds = [prompts for prompts, _ in model.asked[1:]]
+    assert [len(prompts) for prompts in rounds[:2]] == [3, 2]
+    # Those who stay keep their own masks and clicks.
+    assert (rounds[1].masks > 0).sum(dim=(1, 2, 3)).tolist() == [64, 45]
+    assert rounds[1].labels.tolist() == [[1, 1], [1, 0]]
+    assert rounds[1].points[:, 0].tolist() == [[5.0, 5.0], [29.0, 3.0]]
 
 
 def test_the_first_click_takes_the_candidate_with_the_highest_score():

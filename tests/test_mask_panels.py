@@ -37,7 +37,7 @@ def test_a_row_shows_prompt_teacher_student_truth() -> None:
     assert [caption for _, caption in row] == [
         "a0: point",
         "teacher",
-        "student, teacher 0.00, ground truth 0.50",
+        "student, IoU 0.00 (teacher), IoU 0.50 (ground truth)",
         "ground truth",
     ]
     prompt, teacher, student, truth = (np.array(picture) for picture, _ in row)

@@ -108,9 +108,24 @@ def test_polygons_are_united():
     assert isinstance(code["counts"], str)
 
 
-@pytest.mark.parametrize("polygons", [[], [[1, 1, 4, 4]], [[1, 1, 4, 1, 4]], [[1, 1, 4, 1, 4, 4], [0, 0]]])
-def test_short_polygons_are_refused(polygons):
-    with pytest.raises(UserError, match="three points"):
+@pytest.mark.parametrize(
+    ("polygons", "message"),
+    [
+        ([], "no lists of numbers"),
+        ([1, 1, 4, 1, 4, 4], "no lists of numbers"),
+        ([["a", 1, 4, 1, 4, 4]], "no lists of numbers"),
+        ([None], "no lists of numbers"),
+        (5, "no lists of numbers"),
+        ([[1, 1, 4, 4]], "three points"),
+        ([[1, 1, 4, 1, 4]], "three points"),
+        ([[1, 1, 4, 1, 4, 4], [0, 0]], "three points"),
+        ([[1, 1, 4, 1, 4, 4, 4]], "three points"),
+        ([[1, 1, 4, 1, 4, 1e9]], "far outside"),
+        ([[1, 1, 4, 1, 4, float("nan")]], "far outside"),
+    ],
+)
+def test_bad_polygons_are_refused(polygons, message):
+    with pytest.raises(UserError, match=message):
         rle.from_polygons(polygons, 8, 8)
 
 

@@ -92,12 +92,13 @@ def test_a_second_call_continues(tmp_path: Path) -> None:
     assert [call.split()[0] for call in calls(tmp_path)] == ["0.1", "0.01", "0.2"]
 
 
-def test_a_failing_trial_is_recorded_and_tried_again(tmp_path: Path) -> None:
+def test_a_failing_trial_is_recorded_and_tried_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     parameters = {"model.lr": {"values": [0.1, 0.01, 0.2]}, "fails": {"value": 0.01}}
     trials = run_sweep(write(tmp_path, parameters=parameters), out)
     assert [trial.status for trial in trials] == ["done", "done", "failed"]
     assert (trials[2].returncode, trials[2].error) == (3, "Traceback\nValueError: lr is cursed")
+    assert "FAILED (exit code 3)  model.lr=0.01 fails=0.01  ValueError: lr is cursed\n" in capsys.readouterr().err
     assert f"1 failed ({trials[2].key}" in summary(trials, "val/mask_iou")
     assert "ValueError: lr is cursed" in (out / "results.md").read_text()
     assert rows(out)[2]["status"] == "failed"

@@ -22,6 +22,7 @@ from datamodules.convert.common import (
     write_shards,
 )
 from datamodules.record import check_size, decode_rgb
+from datamodules.writer import require_empty
 from phd.errors import UserError
 
 JPEG_MAGIC = b"\xff\xd8\xff"
@@ -162,7 +163,8 @@ def read_entry(entry: Entry, annotations: Path) -> Converted:
     said = entry.image.get("height"), entry.image.get("width")
     jpg, reencoded = as_jpeg(source, said[0] or 0, said[1] or 0, where)
     _, height, width = decode_rgb(jpg, where).shape
-    check_size({"image": entry.image}, height, width, where)
+    image = {"height": height, "width": width, **entry.image}
+    check_size({"image": image}, height, width, where)
     masks: list[dict[str, Any]] = []
     problems: list[UserError] = []
     for annotation in entry.annotations:
@@ -171,7 +173,7 @@ def read_entry(entry: Entry, annotations: Path) -> Converted:
         except UserError as error:
             problems.append(error)
     good, empty = good_annotations(masks, height, width, f"{annotations}: {entry.path.name}")
-    return Converted(entry.key, jpg, {"image": entry.image, "annotations": good}, problems + empty, reencoded)
+    return Converted(entry.key, jpg, {"image": image, "annotations": good}, problems + empty, reencoded)
 
 
 def convert_coco(
@@ -199,6 +201,7 @@ def convert_coco(
     """
     if not images.is_dir():
         raise UserError(f"{images}: no such folder; name the folder with the images")
-    entries = read_entries(images, annotations)[:max_samples]
+    require_empty(out)
+    entries = read_entries(images, annotations)
     read = partial(read_entry, annotations=annotations)
-    return write_shards(out, "coco", entries, read, samples_per_shard, skip_bad, {})
+    return write_shards(out, "coco", entries, read, samples_per_shard, max_samples, skip_bad)

@@ -100,7 +100,7 @@ def tar_safe(name: str) -> str:
 
 
 def good_annotations(
-    annotations: Sequence[Any], height: int, width: int, where: str
+    annotations: Sequence[dict[str, Any]], height: int, width: int, where: str
 ) -> tuple[list[dict[str, Any]], list[UserError]]:
     """Divide annotations into those with a mask of the image's size and one error for each other."""
     good: list[dict[str, Any]] = []
@@ -138,8 +138,8 @@ def write_shards(
     sources: Sequence[Source],
     convert: Callable[[Source], Converted],
     samples_per_shard: int,
+    max_samples: int | None,
     skip_bad: int,
-    details: dict[str, Any],
 ) -> Summary:
     """Convert the sources into new shards; whatever goes wrong, nothing stays behind.
 
@@ -149,12 +149,15 @@ def write_shards(
         sources: One for each sample.
         convert: Makes and checks a sample; raises UserError where there is none to be made.
         samples_per_shard: Samples in a tar.
+        max_samples: Convert only the first ones.
         skip_bad: How many bad images and annotations to leave out before giving up.
-        details: Of the conversion, for the manifest.
 
     Raises:
         UserError: More is bad than `skip_bad`, or `out` is not empty.
     """
+    if max_samples is not None and max_samples < 1:
+        raise UserError(f"max samples is {max_samples}; give at least 1")
+    sources = sources[:max_samples]
     summary = Summary()
 
     def skip(problem: UserError) -> None:
@@ -183,8 +186,7 @@ def write_shards(
                 summary.reencoded += sample.reencoded
             speed = progress.tasks[task].speed
             progress.update(task, advance=1, rate=f"{speed:.0f}/s" if speed else "")
-        counts = {"masks": summary.masks, "crowds": summary.crowds, "skipped": summary.skipped}
-        writer.details = {**details, **counts}
+        writer.details = {"masks": summary.masks, "crowds": summary.crowds, "skipped": summary.skipped}
     summary.samples = writer.samples
     summary.shards = len(writer.shards)
     summary.bytes = sum(shard.bytes for shard in writer.shards)

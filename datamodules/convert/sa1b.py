@@ -7,6 +7,9 @@ import tarfile
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from rich.console import Console
+from rich.progress import track
+
 from datamodules.convert.common import (
     Converted,
     Summary,
@@ -17,6 +20,7 @@ from datamodules.convert.common import (
     write_shards,
 )
 from datamodules.record import check_form, check_size, decode_rgb
+from datamodules.writer import require_empty
 from phd.errors import UserError
 
 
@@ -62,7 +66,8 @@ def raw_files(raw: Path) -> dict[str, dict[str, RawFile]]:
         UserError: A tar is damaged.
     """
     files: dict[str, dict[str, RawFile]] = {}
-    for path in sorted(raw.rglob("*")):
+    paths = sorted(raw.rglob("*"))
+    for path in track(paths, "looking for files", console=Console(stderr=True), transient=True):
         if path.suffix in (".jpg", ".json"):
             files.setdefault(str(path.with_suffix("")), {})[path.suffix] = RawFile(path)
         elif path.suffix == ".tar":
@@ -128,5 +133,5 @@ def convert_sa1b(
     Raises:
         UserError: Something is wrong with a sample; nothing stays in `out`.
     """
-    pairs = find_pairs(raw)[:max_samples]
-    return write_shards(out, "sa1b", pairs, read_pair, samples_per_shard, skip_bad, {})
+    require_empty(out)
+    return write_shards(out, "sa1b", find_pairs(raw), read_pair, samples_per_shard, max_samples, skip_bad)

@@ -26,5 +26,6 @@ COMMANDS = {
     "segment": Command("segment", "segment a photograph from a box or points"),
     "evaluate": Command("evaluate", "measure a student or a teacher"),
     "sweep": Command("sweep", "run a W&B sweep file without a server"),
-    "report": Command("report", "write the demo's report"),
+    "demo": Command("demo", "run the stages on the embedded world and write a report"),
+    "toy-teacher": Command("toy_teacher", "train the embedded teacher again"),
 }

@@ -25,7 +25,7 @@ class InteractiveHeads(nn.Module):
     A subclass has a `prompt_encoder` and implements `positional_encoding`, `decoder_inputs` and `decode`.
     """
 
-    prompt_encoder: nn.Module
+    prompt_encoder: Any
 
     def positional_encoding(self) -> Tensor:
         """Dense positional encoding (1, C, h, w) of the grid."""

@@ -59,10 +59,11 @@ def build_neck(family: Family, config: dict[str, Any]) -> TeacherNeck:
         config: The teacher's `transformers` configuration as a dictionary.
     """
     if family == "sam":
-        vision = SamConfig.from_dict(config).vision_config
-        return TeacherNeck(family, {"tracker": SamVisionNeck(vision)}, 1)
+        sam: Any = SamConfig.from_dict(config)
+        return TeacherNeck(family, {"tracker": SamVisionNeck(sam.vision_config)}, 1)
     if family == "sam2":
-        vision = Sam2VideoConfig.from_dict(config).vision_config
-        return TeacherNeck(family, {"tracker": Sam2VisionNeck(vision)}, vision.num_feature_levels)
-    vision = Sam3VideoConfig.from_dict(config).detector_config.vision_config
+        sam2: Any = Sam2VideoConfig.from_dict(config).vision_config
+        return TeacherNeck(family, {"tracker": Sam2VisionNeck(sam2)}, sam2.num_feature_levels)
+    sam3: Any = Sam3VideoConfig.from_dict(config)
+    vision = sam3.detector_config.vision_config
     return TeacherNeck(family, {"tracker": Sam3VisionNeck(vision), "detector": Sam3VisionNeck(vision)}, 3)

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import SamConfig, SamModel
+from transformers import SamModel
 from transformers.models.sam.modeling_sam import SamMaskDecoder, SamPromptEncoder
 
 from phd.contract import ImageFeatures, Masks
@@ -19,11 +19,11 @@ class SamHeads(InteractiveHeads):
     `SamModel` ties its image-wide positional embedding to the prompt encoder's, so only the latter is kept.
     """
 
-    def __init__(self, config: SamConfig) -> None:
+    def __init__(self, config: Any) -> None:
         super().__init__()
         config.mask_decoder_config._attn_implementation = "sdpa"
-        self.prompt_encoder = SamPromptEncoder(config)
-        self.mask_decoder = SamMaskDecoder(config.mask_decoder_config)
+        self.prompt_encoder: Any = SamPromptEncoder(config)
+        self.mask_decoder: Any = SamMaskDecoder(config.mask_decoder_config)
 
     @classmethod
     def of_model(cls, model: SamModel) -> SamHeads:

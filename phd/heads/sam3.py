@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import nn
-from transformers import Sam3VideoConfig, Sam3VideoModel
+from transformers import Sam3VideoModel
 from transformers.models.sam3.modeling_sam3 import (
     Sam3DetrDecoder,
     Sam3DetrEncoder,
@@ -25,7 +27,7 @@ class Sam3Heads(TrackerHeads):
     smaller one.
     """
 
-    def __init__(self, config: Sam3VideoConfig) -> None:
+    def __init__(self, config: Any) -> None:
         super().__init__(Sam3TrackerVideoModel(config.tracker_config, remove_vision_encoder=True))
         detector = config.detector_config
         for part in ("geometry_encoder", "detr_encoder", "detr_decoder", "mask_decoder"):

@@ -21,10 +21,10 @@ class TrackerHeads(InteractiveHeads):
 
     def __init__(self, tracker_model: nn.Module) -> None:
         super().__init__()
-        self.tracker_model = without_vision(tracker_model)
+        self.tracker_model: Any = without_vision(tracker_model)
 
     @property
-    def prompt_encoder(self) -> nn.Module:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def prompt_encoder(self) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride]
         """The tracker's prompt encoder."""
         return self.tracker_model.prompt_encoder
 
@@ -56,7 +56,7 @@ def without_vision(model: nn.Module) -> nn.Module:
 
 def sam2_heads(config: Sam2VideoConfig) -> TrackerHeads:
     """SAM 2's heads with new weights; its vision encoder is built at the smallest depth and dropped."""
-    config = Sam2VideoConfig.from_dict(config.to_dict())
-    config.vision_config.backbone_config.blocks_per_stage = [1, 1, 1, 1]
-    config.vision_config.backbone_config.global_attention_blocks = []
-    return TrackerHeads(Sam2VideoModel(config))
+    shallow: Any = Sam2VideoConfig.from_dict(config.to_dict())
+    shallow.vision_config.backbone_config.blocks_per_stage = [1, 1, 1, 1]
+    shallow.vision_config.backbone_config.global_attention_blocks = []
+    return TrackerHeads(Sam2VideoModel(shallow))

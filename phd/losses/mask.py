@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -31,6 +33,22 @@ def focal_loss(logits: Tensor, targets: Tensor, alpha: float = 0.25, gamma: floa
     return loss.flatten(2).mean(-1)
 
 
+def cross_entropy_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """Sigmoid cross-entropy, mean over pixels: what EdgeSAM (arXiv 2312.06660) takes in place of the focal loss.
+
+    A model that starts from nothing leaves the empty mask sooner than under the focal loss, which forgives it most.
+
+    Args:
+        logits: (P, K, h, w).
+        targets: (P, 1, h, w) in [0, 1].
+
+    Returns:
+        (P, K).
+    """
+    targets = targets.to(logits.dtype).expand_as(logits)
+    return F.binary_cross_entropy_with_logits(logits, targets, reduction="none").flatten(2).mean(-1)
+
+
 def dice_loss(logits: Tensor, targets: Tensor, smooth: float = 1.0) -> Tensor:
     """One minus the Dice coefficient (Milletari et al., arXiv 1606.04797; smoothing as in MaskFormer).
 
@@ -47,6 +65,9 @@ def dice_loss(logits: Tensor, targets: Tensor, smooth: float = 1.0) -> Tensor:
     overlap = (probability * targets).sum(-1)
     total = probability.sum(-1) + targets.sum(-1)
     return 1 - (2 * overlap + smooth) / (total + smooth)
+
+
+MASK_LOSSES = {"focal": focal_loss, "cross_entropy": cross_entropy_loss, "dice": dice_loss}
 
 
 def hard_iou(logits: Tensor, targets: Tensor) -> Tensor:
@@ -70,32 +91,28 @@ def mask_loss(
     logits: Tensor,
     scores: Tensor,
     targets: Tensor,
-    focal: float,
-    dice: float,
-    iou: float,
+    weights: Mapping[str, float],
 ) -> dict[str, Tensor]:
-    """Focal, Dice and IoU-prediction losses of the candidate that fits best.
+    """Mask losses of the candidate that fits best, and the loss of the predicted IoU.
 
-    Only the candidate with the smallest weighted focal and Dice loss is taught its mask, and every candidate its IoU
+    Only the candidate with the smallest weighted mask loss is taught its mask, and every candidate its IoU
     (SAM, arXiv 2304.02643, appendix A; SAM 2, arXiv 2408.00714, appendix D.2.2, takes an L1 for the IoU).
 
     Args:
         logits: (P, K, h, w).
         scores: (P, K) predicted IoU.
         targets: (P, 1, h, w) in [0, 1].
-        focal: Weight of the focal loss, for the choice of the candidate.
-        dice: Weight of the Dice loss, for the choice of the candidate.
-        iou: Weight of the IoU loss; with 0 it is not computed.
+        weights: By term, of `MASK_LOSSES` and "iou"; a term without a weight is not computed.
 
     Returns:
-        Unweighted scalars "focal", "dice" and, where it has a weight, "iou".
+        Unweighted scalars by term.
     """
-    focal_terms, dice_terms = focal_loss(logits, targets), dice_loss(logits, targets)
-    best = (focal * focal_terms + dice * dice_terms).argmin(dim=1, keepdim=True)
-    terms = {
-        "focal": focal_terms.gather(1, best).mean(),
-        "dice": dice_terms.gather(1, best).mean(),
-    }
-    if iou > 0:
+    found = {name: loss(logits, targets) for name, loss in MASK_LOSSES.items() if weights.get(name, 0) > 0}
+    terms: dict[str, Tensor] = {}
+    if found:
+        weighted = torch.stack([weights[name] * value for name, value in found.items()]).sum(0)
+        best = weighted.argmin(dim=1, keepdim=True)
+        terms = {name: value.gather(1, best).mean() for name, value in found.items()}
+    if weights.get("iou", 0) > 0:
         terms["iou"] = F.l1_loss(scores.float(), hard_iou(logits, targets))
     return terms

@@ -45,7 +45,7 @@ class Phase(MaskWeights):
     @property
     def decodes(self) -> bool:
         """Whether any mask term has a weight."""
-        return max(self.focal, self.dice, self.iou) > 0
+        return max(self.mask_weights().values()) > 0
 
 
 @dataclass

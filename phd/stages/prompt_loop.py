@@ -30,13 +30,19 @@ class MaskWeights:
 
     Attributes:
         focal: Of the sigmoid focal loss.
+        cross_entropy: Of the sigmoid cross-entropy.
         dice: Of the Dice loss.
         iou: Of the L1 loss of the predicted IoU.
     """
 
     focal: float = 0.0
+    cross_entropy: float = 0.0
     dice: float = 0.0
     iou: float = 0.0
+
+    def mask_weights(self) -> dict[str, float]:
+        """The weights by term."""
+        return {name: getattr(self, name) for name in ("focal", "cross_entropy", "dice", "iou")}
 
 
 @dataclass
@@ -121,7 +127,7 @@ def _comparisons(
         comparisons.append(lambda: distillation_terms(mine, theirs, outside, weights))
     if supervision != "teacher":
         truth = target.unsqueeze(1).float()
-        comparisons.append(lambda: mask_loss(mine.logits, mine.scores, truth, weights.focal, weights.dice, weights.iou))
+        comparisons.append(lambda: mask_loss(mine.logits, mine.scores, truth, weights.mask_weights()))
     return comparisons
 
 
@@ -142,7 +148,7 @@ def distillation_terms(mine: Masks, theirs: Masks, outside: Tensor, weights: Mas
     flat_mine = mine.logits.flatten(0, 1).unsqueeze(1)
     flat_targets = targets.flatten(0, 1).unsqueeze(1)
     scores = mine.scores.flatten(0, 1).unsqueeze(1)
-    terms = mask_loss(flat_mine, scores, flat_targets, weights.focal, weights.dice, 0.0)
+    terms = mask_loss(flat_mine, scores, flat_targets, {**weights.mask_weights(), "iou": 0.0})
     if weights.iou > 0:
         agreement = hard_iou(flat_mine, flat_targets).view(-1, count)
         terms["iou"] = (mine.scores.float() - theirs.scores.float().clamp(0, 1) * agreement).abs().mean()

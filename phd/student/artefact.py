@@ -62,6 +62,10 @@ def read_config(source: str | Path) -> StudentConfig:
     model_type = values.get("model_type") if isinstance(values, dict) else None
     if model_type != StudentConfig.model_type:
         raise UserError(f"{path}: model type {model_type!r} is not a student of this project")
+    try:
+        Contract.from_dict(values["contract"])
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{path}: the contract is incomplete ({error}); save the student again") from error
     return StudentConfig.from_dict(values)
 
 

@@ -76,6 +76,7 @@ class Student(PreTrainedModel, Segmenter):
         self.trunk = build_trunk(config.backbone, pretrained)
         self.neck = new_neck(config.neck, self.trunk.channels, self.contract, config.teacher_config)
         self.heads = build_heads(self.contract.family, config.teacher_config)
+        # No `post_init`: it would initialise the weights again, the trunk's pretrained ones included.
         self.inheritance: dict[str, Inheritance] = {}
         self.folded = False
 
@@ -112,7 +113,7 @@ class Student(PreTrainedModel, Segmenter):
         return student
 
     @classmethod
-    def from_pretrained(cls, source: str | Path, expect: Contract | None = None) -> Self:  # type: ignore[override]
+    def from_pretrained(cls, source: str | Path, expect: Contract | None = None) -> Self:
         """A saved student, in eval mode.
 
         `transformers` would build it on the meta device, where the buffers that are not saved (TinyViT's bias indices,
@@ -137,15 +138,11 @@ class Student(PreTrainedModel, Segmenter):
         """See `Segmenter.encode`."""
         return ImageFeatures(self.neck(self.trunk(images), branches))
 
-    def forward(self, images: Tensor, branches: Sequence[Branch] | None = None) -> ImageFeatures:
-        """The same as `encode`, for wrappers that call the module."""
-        return self.encode(images, branches)
-
     def gradient_checkpointing(self) -> None:
         """Recompute the trunk's activations in the backward pass."""
         self.trunk.gradient_checkpointing()
 
-    def gradient_checkpointing_enable(self, **_: Any) -> None:  # type: ignore[override]
+    def gradient_checkpointing_enable(self, **_: Any) -> None:
         """The name that `transformers` gives it; its own would overwrite the method above by a flag."""
         self.gradient_checkpointing()
 
@@ -176,7 +173,7 @@ class Student(PreTrainedModel, Segmenter):
         self.config.provenance = {**(self.config.provenance or {}), **_plain(provenance)}
         write_folder(folder, self.config, self.contract, self.state_dict(), parameters(self))
 
-    def save_pretrained(self, save_directory: str | Path, **_: Any) -> None:  # type: ignore[override]
+    def save_pretrained(self, save_directory: str | Path, **_: Any) -> None:
         """The same as `save`: `transformers` 5 would rename the tracker's weights on the way."""
         self.save(Path(save_directory))
 

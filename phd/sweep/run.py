@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -164,5 +165,7 @@ def _line(trial: Trial, metric: str) -> str:
     settings = " ".join(f"{name}={short(value)}" for name, value in trial.parameters.items())
     if trial.status == "done":
         return f"{trial.key}  {metric}={trial.best:.4g}  {settings}  ({trial.seconds:.0f} s)"
-    reason = trial.error.splitlines()[-1] if trial.error else "no message on standard error"
+    lines = trial.error.splitlines() or ["no message on standard error"]
+    # argparse prints usage first and details after; a traceback ends in the message.
+    reason = next((line for line in reversed(lines) if re.search(r"error:", line, re.IGNORECASE)), lines[-1])
     return f"{trial.key}  FAILED (exit code {trial.returncode})  {settings}  {reason}"

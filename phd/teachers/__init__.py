@@ -35,8 +35,8 @@ def load_teacher(source: str, image_size: int | None = None) -> Teacher:
     if model_type in ("sam3", "sam3_video"):
         return Sam3(source, image_size)
     if image_size is not None:
-        raise UserError(f"model.image_size is {image_size}, but only SAM 3 runs at other sizes than its own; leave it out")
+        raise UserError(f"model.image_size is {image_size}, but only SAM 3 runs at another size; leave it out")
     if model_type not in FAMILY_OF_MODEL_TYPE:
-        known = ", ".join(sorted(FAMILY_OF_MODEL_TYPE))
-        raise UserError(f"teacher {source!r}: model type {model_type!r} is not of the SAM family ({known}, sam3, sam3_video)")
+        known = ", ".join([*FAMILY_OF_MODEL_TYPE, "sam3", "sam3_video"])
+        raise UserError(f"teacher {source!r}: model type {model_type!r} is not of the SAM family ({known})")
     return FAMILY_OF_MODEL_TYPE[model_type](source)

@@ -29,6 +29,8 @@ class Teacher(Segmenter):
         heads: The model's heads.
     """
 
+    neck: Any
+
     def __init__(
         self,
         name: str,

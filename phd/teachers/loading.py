@@ -49,10 +49,11 @@ def read_model(cls: type[PreTrainedModel], source: str, **options: Any) -> PreTr
     if folder.is_dir() and not list(folder.glob("*.safetensors*")):
         raise UserError(f"{source}: a teacher folder without weights; put model.safetensors into it")
     try:
-        model, info = cls.from_pretrained(source, dtype=torch.float32, use_safetensors=True, output_loading_info=True)
+        loaded: Any = cls.from_pretrained(source, dtype=torch.float32, use_safetensors=True, output_loading_info=True)
     except OSError as error:
         first_line = str(error).strip().splitlines()[0]
         raise UserError(f"teacher {source!r}: its weights cannot be read ({first_line})") from error
+    model, info = loaded
     if info["missing_keys"]:
         missing = sorted(info["missing_keys"])
         raise UserError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 from torch import Tensor, nn
-from transformers import SamConfig, SamModel
+from transformers import SamModel
 
 from phd.contract import Contract, Level
 from phd.heads import SamHeads, TeacherNeck
@@ -16,9 +16,9 @@ from phd.teachers.loading import read_model, read_processor, rgb
 class SamTrunk(nn.Module):
     """SAM's ViT up to its neck, whose forward the library does not split."""
 
-    def __init__(self, encoder: nn.Module) -> None:
+    def __init__(self, encoder: Any) -> None:
         super().__init__()
-        self.encoder = encoder
+        self.encoder: Any = encoder
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Map normalised images (B, 3, S, S) to ((B, C, h, w),)."""
@@ -30,7 +30,7 @@ class SamTrunk(nn.Module):
         return (hidden.permute(0, 3, 1, 2),)
 
 
-def sam_contract(config: SamConfig, processor: Any) -> Contract:
+def sam_contract(config: Any, processor: Any) -> Contract:
     """SAM's contract: the longer side to S, padding after normalisation."""
     vision = config.vision_config
     grid = vision.image_size // vision.patch_size
@@ -47,7 +47,7 @@ def sam_contract(config: SamConfig, processor: Any) -> Contract:
     )
 
 
-def make_sam(name: str, model: SamModel, processor: Any) -> Teacher:
+def make_sam(name: str, model: Any, processor: Any) -> Teacher:
     """A SAM model behind the four verbs."""
     neck = TeacherNeck("sam", {"tracker": model.vision_encoder.neck}, 1)
     return Teacher(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 from torch import Tensor, nn
-from transformers import Sam2VideoConfig, Sam2VideoModel
+from transformers import Sam2VideoModel
 
 from phd.contract import Contract, Level
 from phd.heads import TeacherNeck, TrackerHeads
@@ -26,7 +26,7 @@ class Sam2Trunk(nn.Module):
         return tuple(stage.permute(0, 3, 1, 2) for stage in stages)
 
 
-def sam2_contract(config: Sam2VideoConfig, processor: Any) -> Contract:
+def sam2_contract(config: Any, processor: Any) -> Contract:
     """SAM 2's contract: squash to a square."""
     vision = config.vision_config
     sizes = [height for height, _ in vision.backbone_feature_sizes]
@@ -46,7 +46,7 @@ def sam2_contract(config: Sam2VideoConfig, processor: Any) -> Contract:
     )
 
 
-def make_sam2(name: str, model: Sam2VideoModel, processor: Any) -> Teacher:
+def make_sam2(name: str, model: Any, processor: Any) -> Teacher:
     """A SAM 2 model behind the four verbs."""
     vision = model.vision_encoder
     neck = TeacherNeck("sam2", {"tracker": vision.neck}, vision.num_feature_levels)

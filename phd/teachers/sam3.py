@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 from torch import Tensor, nn
-from transformers import Sam3VideoConfig, Sam3VideoModel
+from transformers import Sam3VideoModel
 
 from phd.contract import Contract, Level
 from phd.errors import UserError
@@ -19,7 +19,7 @@ class Sam3Trunk(nn.Module):
 
     def __init__(self, backbone: nn.Module) -> None:
         super().__init__()
-        self.backbone = backbone
+        self.backbone: Any = backbone
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Map normalised images (B, 3, S, S) to ((B, C, h, w),)."""
@@ -28,7 +28,7 @@ class Sam3Trunk(nn.Module):
         return (tokens.transpose(1, 2).unflatten(2, (side, side)),)
 
 
-def sam3_contract(config: Sam3VideoConfig, processor: Any) -> Contract:
+def sam3_contract(config: Any, processor: Any) -> Contract:
     """SAM 3's contract: squash to a square, two branches of three levels on one trunk map."""
     vision = config.detector_config.vision_config
     backbone = vision.backbone_config
@@ -47,7 +47,7 @@ def sam3_contract(config: Sam3VideoConfig, processor: Any) -> Contract:
     )
 
 
-def make_sam3(name: str, model: Sam3VideoModel, processor: Any) -> Teacher:
+def make_sam3(name: str, model: Any, processor: Any) -> Teacher:
     """A SAM 3 model behind the four verbs."""
     vision = model.detector_model.vision_encoder
     neck = TeacherNeck("sam3", {"tracker": model.tracker_neck, "detector": vision.neck}, 3)
@@ -77,7 +77,7 @@ def Sam3(source: str, image_size: int | None = None) -> Teacher:
     return make_sam3(source, model, processor)
 
 
-def set_image_size(config: Sam3VideoConfig, processor: Any, image_size: int) -> None:
+def set_image_size(config: Any, processor: Any, image_size: int) -> None:
     """Change the size in every place that repeats it."""
     vision = config.detector_config.vision_config
     grid = image_size // vision.backbone_config.patch_size

@@ -111,7 +111,7 @@ def new_toy(image_size: int = TOY_SIZE, seed: int = 0) -> Teacher:
     """The toy with fresh weights.
 
     The library's initialisation (standard deviation 0.02) shrinks signals at this width, so linear and
-    convolution weights start as Xavier's.
+    convolution weights start as Xavier's, and the learnt tokens with unit variance, as in the original SAM.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -121,6 +121,8 @@ def new_toy(image_size: int = TOY_SIZE, seed: int = 0) -> Teacher:
                 nn.init.xavier_uniform_(module.weight)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
+            elif isinstance(module, nn.Embedding):
+                nn.init.normal_(module.weight)
     # Points and cells must share one code of positions; the library draws two.
     tracker = model.tracker_model
     tracker.shared_image_embedding.positional_embedding.copy_(
@@ -139,7 +141,9 @@ def shipped_toy(image_size: int = TOY_SIZE) -> Teacher:
         UserError: The file is not there.
     """
     if not SHIPPED.exists():
-        raise UserError(f"{SHIPPED}: the embedded teacher is missing; reinstall, or make it again with `make toy-teacher`")
+        raise UserError(
+            f"{SHIPPED}: the embedded teacher is missing; reinstall, or make it again with `make toy-teacher`"
+        )
     teacher = new_toy(image_size)
     state = teacher.model.state_dict()
     for name, tensor in load_file(SHIPPED).items():

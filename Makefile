@@ -1,0 +1,57 @@
+# `make` alone prints the targets.
+.DEFAULT_GOAL := help
+PYTHON   ?= python3.11
+VENV     := .venv
+BIN      := $(VENV)/bin
+STAMP    := $(VENV)/.installed
+BACKBONE ?= efficientvit_b0
+TEACHER  ?= facebook/sam3
+DATA     ?=
+WANDB    ?= disabled
+ARGS     ?=
+export TOKENIZERS_PARALLELISM := false
+
+help: ## print this list
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+install: $(STAMP) ## make .venv and install the project into it (the other targets do it by themselves)
+
+$(STAMP): pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check torch torchvision
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $(STAMP)
+
+demo: $(STAMP) ## distil one student on the embedded world and write runs/demo/report.html (10 minutes on 2 cores)
+	$(BIN)/phd demo runs/demo
+
+test: $(STAMP) ## the fast tests
+	WANDB_MODE=disabled HF_HUB_OFFLINE=1 $(BIN)/pytest -n 2 -m "not slow"
+
+test-all: $(STAMP) ## every test, the slow ones too
+	WANDB_MODE=disabled HF_HUB_OFFLINE=1 $(BIN)/pytest -n 2
+
+lint: $(STAMP) ## ruff and pyright
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+stage1: $(STAMP) ## distil the image encoder: make stage1 BACKBONE=tinyvit_11m TEACHER=facebook/sam3 DATA=shards
+	@test -n "$(DATA)" || { echo "make stage1: name the shards, DATA=FOLDER (phd shards convert makes them)" >&2; exit 2; }
+	$(BIN)/phd fit -c experiments/trainer.yaml -c experiments/stage1.yaml -c experiments/backbone/$(BACKBONE).yaml \
+	  --model.teacher=$(TEACHER) --data.root=$(DATA) --trainer.default_root_dir=runs/stage1/$(BACKBONE) \
+	  --wandb=$(WANDB) $(ARGS)
+
+students: $(STAMP) ## the nine students with parameters and GMACs
+	$(BIN)/phd students
+
+toy-teacher: $(STAMP) ## train the embedded teacher again and put it into the package (hours on 2 cores)
+	$(BIN)/phd toy-teacher runs/toy-teacher --install
+
+sweep: $(STAMP) ## run experiments/sweeps/stage1_lr.yaml on this machine, without a server
+	$(BIN)/phd sweep --local experiments/sweeps/stage1_lr.yaml --out runs/sweep
+
+clean: ## remove caches and runs; the environment stays
+	rm -rf runs .pytest_cache .ruff_cache dist
+
+.PHONY: help install demo test test-all lint stage1 students toy-teacher sweep clean

@@ -1,0 +1,48 @@
+"""Images with their instances at their own size, for evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from datamodules.reader import ShardReader
+from datamodules.record import check_annotation, decode_rgb, instances
+from phd.contract import LabelledImage
+
+
+class LabelledImages:
+    """All images of a reader with their instances, each at its own size; crowds are left out.
+
+    Args:
+        reader: The shards.
+        max_images: Only the first ones.
+
+    Raises:
+        UserError: While iterating: an image cannot be decoded, or a mask does not fit it or has no pixel.
+    """
+
+    def __init__(self, reader: ShardReader, max_images: int | None = None) -> None:
+        self.reader = reader
+        self.max_images = max_images
+
+    def __len__(self) -> int:
+        return len(self.reader) if self.max_images is None else min(self.max_images, len(self.reader))
+
+    def __iter__(self) -> Iterator[LabelledImage]:
+        for number in range(len(self)):
+            sample, where = self.reader.read(number), self.reader.where(number)
+            image = decode_rgb(sample.jpg, where).permute(1, 2, 0).contiguous().numpy()
+            annotations = instances(sample.record)
+            height, width, _ = image.shape
+            for annotation in annotations:
+                check_annotation(annotation, height, width, where)
+            yield LabelledImage(
+                key=sample.key,
+                image=image,
+                masks=[annotation["segmentation"] for annotation in annotations],
+                ids=[annotation["id"] for annotation in annotations],
+            )
+
+
+def labelled_images(reader: ShardReader, max_images: int | None = None) -> LabelledImages:
+    """The images of a reader for evaluation, with a known length."""
+    return LabelledImages(reader, max_images)

@@ -1,0 +1,48 @@
+"""`phd toy-teacher`: make the embedded teacher again, by the same module that users train with."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from pathlib import Path
+
+from phd.commands.demo import once, say
+
+SCENES, SEED = 9000, 1
+
+
+def run(arguments: list[str]) -> None:
+    """Data, two runs of `phd fit`, and the file in the package."""
+    parser = argparse.ArgumentParser(prog="phd toy-teacher", description="Train the embedded teacher from nothing.")
+    parser.add_argument("out", type=Path, nargs="?", default=Path("runs/toy-teacher"), help="folder of the runs")
+    parser.add_argument("--scenes", type=int, default=SCENES, help="scenes of the embedded world to train on")
+    parser.add_argument("--experiments", type=Path, default=Path("experiments"), help="folder of the YAML files")
+    parser.add_argument("--install", action="store_true", help="replace the file in the package")
+    parser.add_argument("fit", nargs="*", help="more arguments for both runs of phd fit, after --")
+    options = parser.parse_args(arguments)
+
+    from safetensors.torch import save_file
+
+    from phd.cli import run as phd
+    from phd.teachers import load_teacher
+    from phd.teachers.toy import SHIPPED, shipped_parts
+
+    raw, shards = options.out / "raw", options.out / "shards"
+    once(raw, lambda: phd(["shapes", str(raw), "--samples", str(options.scenes), "--seed", str(SEED)]))
+    once(shards, lambda: phd(["shards", "convert", "sa1b", str(raw), str(shards)]))
+    half, whole = options.out / "at64", options.out / "at128"
+    for folder, name, start in ((half, "teacher_64", None), (whole, "teacher_128", half / "student")):
+        fit = ["fit", "-c", str(options.experiments / "trainer.yaml")]
+        fit += ["-c", str(options.experiments / "toy" / f"{name}.yaml"), f"--data.root={shards}"]
+        fit += [f"--trainer.default_root_dir={folder}", *options.fit]
+        fit += [f"--model.segmenter={start}"] if start else []
+        checkpoint = folder / "checkpoints" / "last.ckpt"
+        fit += [f"--ckpt_path={checkpoint}"] if checkpoint.exists() else []
+        once(folder / "student", lambda fit=fit: phd(fit))
+    teacher = load_teacher(str(whole / "student"))
+    file = options.out / SHIPPED.name
+    save_file(shipped_parts(teacher.model.state_dict()), file)
+    say(f"{file}: {file.stat().st_size / 1e6:.1f} MB")
+    if options.install:
+        shutil.copy(file, SHIPPED)
+        say(f"installed as {SHIPPED}")
