@@ -107,7 +107,7 @@ def recolour(image: Tensor, brightness: float, contrast: float, saturation: floa
     """Change the colours of an image (3, H, W) uint8; 1 leaves a property as it is.
 
     What torchvision's `adjust_brightness`, `_contrast`, `_saturation` do one after the other, but as one linear map,
-    at a third of the cost; values are rounded and cut off once, at the end.
+    at about half the cost; values are rounded and cut off once, at the end.
     """
     if (brightness, contrast, saturation) == (1, 1, 1):
         return image

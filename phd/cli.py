@@ -48,7 +48,9 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         run(sys.argv[1:] if arguments is None else arguments)
     except UserError as error:
-        print(f"phd: error: {' '.join(str(error).split())}", file=sys.stderr)
+        # From a worker of the data loader the message comes wrapped in that process's traceback.
+        message = str(error).rsplit("phd.errors.UserError: ", 1)[-1]
+        print(f"phd: error: {' '.join(message.split())}", file=sys.stderr)
         raise SystemExit(2) from None
 
 

@@ -65,7 +65,7 @@ class Contract:
         return int(height * scale + 0.5), int(width * scale + 0.5)
 
     def to_canvas(self, xy: Tensor, height: int, width: int) -> Tensor:
-        """Scale (..., 2) coordinates (x, y) from pixels of the image to contract pixels."""
+        """Scale (..., 2) edges (x, y), such as box corners, from pixels of the image to contract pixels."""
         content_height, content_width = self.content_size(height, width)
         return xy * xy.new_tensor([content_width / width, content_height / height])
 
@@ -218,6 +218,11 @@ class ImageBatch:
 
     def __len__(self) -> int:
         return self.images.shape[0]
+
+    def pin_memory(self) -> ImageBatch:
+        """The batch in page-locked memory; the data loader calls this on a GPU machine."""
+        tensors = (self.images, self.content, self.masks, self.valid)
+        return ImageBatch(*(tensor.pin_memory() for tensor in tensors), keys=self.keys)
 
 
 @dataclass

@@ -55,7 +55,7 @@ def random_points(masks: Tensor, generator: torch.Generator) -> Tensor:
         generator: On the device of the masks.
     """
     noise = torch.rand(masks.shape, generator=generator, device=masks.device)
-    return _cell_centres((noise * (masks > 0.5)).flatten(1).argmax(1), masks.shape[-1])
+    return _cell_centres(_drawn_cell(masks > 0.5, noise), masks.shape[-1])
 
 
 def centre_points(masks: Tensor) -> Tensor:
@@ -85,9 +85,10 @@ def centre_points(masks: Tensor) -> Tensor:
 
 
 def coarse_masks(masks: Tensor, generator: torch.Generator, logit: float = 10.0) -> Tensor:
-    """Mask prompts (P, 1, m, m): the masks grown or shrunk by one or two cells, as confident logits.
+    """Mask prompts (P, 1, m, m): each mask shrunk by one cell, as it is, or grown by one or two, as confident logits.
 
-    A mask prompt is another model's guess or a user's brush, never the answer itself.
+    A mask prompt is another model's guess or a user's brush, and seldom the answer itself. A mask that shrinking would
+    empty stays as it is.
 
     Args:
         masks: (P, m, m), foreground above 0.5.
@@ -132,7 +133,7 @@ def corrective_points(
     if valid is not None:
         error = error & valid
     noise = torch.rand(error.shape, generator=generator, device=error.device)
-    index = (noise * error).flatten(1).argmax(1)
+    index = _drawn_cell(error, noise)
     positive = theirs.flatten(1).gather(1, index[:, None]).long()
     enough = error.flatten(1).sum(1, keepdim=True) >= min_cells
     labels = torch.where(enough, positive, -1)
@@ -147,6 +148,11 @@ def points_to_pixels(points: Tensor, grid: int, image_size: int) -> Tensor:
 def boxes_to_pixels(boxes: Tensor, grid: int, image_size: int) -> Tensor:
     """Scale boxes (..., 4) from grid units to contract pixels; edges are edges in both."""
     return boxes * (image_size / grid)
+
+
+def _drawn_cell(allowed: Tensor, noise: Tensor) -> Tensor:
+    """Flat index (P,) of the allowed cell with the largest noise; noise may be 0, so the others get less."""
+    return noise.masked_fill(~allowed, -1.0).flatten(1).argmax(1)
 
 
 def _cell_centres(index: Tensor, size: int) -> Tensor:

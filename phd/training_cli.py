@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import pickle
 import warnings
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import lightning as L
+import torch
 from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, WandbLogger
+from lightning.pytorch.utilities import rank_zero_only
 
 import callbacks  # noqa: F401 - so that class names resolve without their path
 import datamodules  # noqa: F401
@@ -19,6 +22,13 @@ from phd.stages.base import Stage
 
 warnings.filterwarnings("ignore", message=".*does not have many workers.*")
 warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
+warnings.filterwarnings("ignore", message=".*Experiment logs directory .* exists and is not empty.*")
+warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.* is deprecated.*")
+
+# What torch.load raises on files that are damaged or something else, besides OSError.
+UNREADABLE = (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError)
+# What jsonargparse says about an optional setting beside what is wrong with it.
+NOISE = ("Does not validate", "Subtypes:", "Errors:", "Given value", "Expected a <class 'NoneType'>")
 
 
 class SaveConfig(SaveConfigCallback):
@@ -29,6 +39,18 @@ class SaveConfig(SaveConfigCallback):
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
                 logger.experiment.config.update(self.config.as_dict(), allow_val_change=True)
+
+
+class OneLineParser(LightningArgumentParser):
+    """Errors in files and flags as one line, without pages of usage."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Called by the parser itself, and by the parsers of nested classes, which must raise its own error."""
+        if not self.exit_on_error:
+            super().error(message, ex)
+        lines = [line.strip().removeprefix("- ") for line in message.splitlines()]
+        said = " ".join(line for line in lines if not line.startswith(NOISE))
+        raise UserError(f"{said} (phd fit --help lists the settings)") from ex
 
 
 class TrainingCLI(LightningCLI):
@@ -47,7 +69,10 @@ class TrainingCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Keep the model as asked for, before Lightning merges a checkpoint's hyper-parameters over it."""
         super().parse_arguments(parser, args)
-        self.asked_for = self.config[self.config.subcommand].model.clone()
+        config = self.config[self.config.subcommand]
+        self.asked_for = config.model.clone()
+        if config.get("ckpt_path"):
+            check_checkpoint(Path(config.ckpt_path), config.model.class_path)
 
     def before_instantiate_classes(self) -> None:
         """Refuse a checkpoint whose model is not the one asked for.
@@ -63,10 +88,23 @@ class TrainingCLI(LightningCLI):
             return
         difference = first_difference(self.asked_for, config.model)
         if difference:
-            raise UserError(
-                f"--ckpt_path {checkpoint}: it is a checkpoint of another model ({difference}); --ckpt_path only "
-                f"resumes the same run. To start from an earlier student use --model.init_from=FOLDER"
-            )
+            raise another_model(checkpoint, difference)
+
+    def instantiate_classes(self) -> None:
+        """Build model, data and trainer.
+
+        Raises:
+            UserError: From a constructor; the parser packs it into a ValueError of many lines.
+        """
+        try:
+            super().instantiate_classes()
+        except ValueError as error:
+            cause: BaseException | None = error
+            while cause is not None and not isinstance(cause, UserError):
+                cause = cause.__cause__
+            if cause is None:
+                raise
+            raise cause from None
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Loggers write into the run folder itself, `trainer.default_root_dir`."""
@@ -74,11 +112,55 @@ class TrainingCLI(LightningCLI):
         if config.trainer.logger in (None, True):
             root = Path(config.trainer.default_root_dir or "runs/latest")
             root.mkdir(parents=True, exist_ok=True)
+            keep_earlier_metrics(root)
             loggers: list[Any] = [CSVLogger(root, name="", version="", flush_logs_every_n_steps=20)]
             if config.wandb != "disabled":
                 loggers.append(WandbLogger(project="phd", save_dir=root, offline=config.wandb == "offline"))
             kwargs |= {"logger": loggers, "default_root_dir": str(root)}
         return super().instantiate_trainer(**kwargs)
+
+
+def check_checkpoint(path: Path, class_path: str) -> None:
+    """Refuse a file that is no checkpoint of this stage before anything is built.
+
+    Raises:
+        UserError: It is missing, damaged, something else, or of another class.
+    """
+    if not path.is_file():
+        raise UserError(f"--ckpt_path {path}: no such file; name a checkpoint, such as RUN/checkpoints/last.ckpt")
+    try:
+        values = torch.load(path, map_location="cpu", weights_only=True)
+    except UNREADABLE as error:
+        raise UserError(
+            f"--ckpt_path {path}: not a checkpoint, or a damaged one ({type(error).__name__}); name another, or "
+            f"start again"
+        ) from error
+    settings = values.get("hyper_parameters") if isinstance(values, dict) else None
+    if not settings or "_class_path" not in settings or "pytorch-lightning_version" not in values:
+        raise UserError(
+            f"--ckpt_path {path}: not a checkpoint of `phd fit`; name one, such as RUN/checkpoints/last.ckpt"
+        )
+    if settings["_class_path"] != class_path:
+        raise another_model(
+            str(path), f"class_path: {class_path} asked for, {settings['_class_path']} in the checkpoint"
+        )
+
+
+def another_model(checkpoint: str, difference: str) -> UserError:
+    """The refusal of a checkpoint."""
+    return UserError(
+        f"--ckpt_path {checkpoint}: it is a checkpoint of another model ({difference}); --ckpt_path only "
+        f"resumes the same run. To start from an earlier student use --model.init_from=FOLDER"
+    )
+
+
+@rank_zero_only
+def keep_earlier_metrics(root: Path) -> None:
+    """Set the metrics of an earlier run in this folder aside; the CSV logger would delete them."""
+    metrics = root / "metrics.csv"
+    if metrics.exists():
+        number = 1 + len(list(root.glob("metrics-*.csv")))
+        metrics.rename(root / f"metrics-{number}.csv")
 
 
 def first_difference(asked: Namespace, loaded: Namespace) -> str:
@@ -103,5 +185,6 @@ def training_cli(arguments: list[str]) -> TrainingCLI:
         seed_everything_default=0,
         trainer_defaults={"use_distributed_sampler": False, "max_epochs": 1},
         auto_configure_optimizers=False,
+        parser_class=OneLineParser,
         args=arguments,
     )

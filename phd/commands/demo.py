@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
 from pathlib import Path
 
-from rich.console import Console
-
+from phd.commands.steps import fit_once, once, say
 from phd.errors import UserError
 
 TEACHER = "toy-teacher"
@@ -16,8 +14,6 @@ BACKBONE = "efficientvit_b0"
 TRAIN_SCENES, TEST_SCENES, PICTURES = 1500, 60, 6
 # Seeds of the world: the embedded teacher was trained on seed 1, and no test scene was seen by anyone.
 TRAIN_SEED, TEST_SEED = 2, 9000
-
-say = Console(stderr=True).print
 
 
 def run(arguments: list[str]) -> None:
@@ -27,14 +23,15 @@ def run(arguments: list[str]) -> None:
     parser.add_argument("--train-scenes", type=int, default=TRAIN_SCENES)
     parser.add_argument("--test-scenes", type=int, default=TEST_SCENES)
     parser.add_argument("--experiments", type=Path, default=Path("experiments"), help="folder of the YAML files")
+    parser.add_argument("fit", nargs="*", help="more arguments for phd fit, after --")
     options = parser.parse_args(arguments)
     if not (options.experiments / "toy" / "stage1.yaml").is_file():
         raise UserError(f"{options.experiments}: no toy/stage1.yaml; run in the checkout or set --experiments")
     data = make_data(options.out / "data", options.train_scenes, options.test_scenes)
-    numbers = {"image": stage1(options.out, data, options.experiments)}
+    numbers = {"image": stage1(options.out, data, options.experiments, options.fit)}
     # Stage 2 adds numbers["video"] and stage 3 numbers["concept"]; the report shows every section it is given.
+    from datamodules.labelled import labelled_images
     from datamodules.reader import ShardReader
-    from datamodules.sa1b import labelled_images
     from phd.report import write_report
 
     samples = list(labelled_images(ShardReader(data["test"]), PICTURES))
@@ -54,7 +51,7 @@ def make_data(root: Path, train_scenes: int, test_scenes: int) -> dict[str, Path
     return {split: root / split for split in splits}
 
 
-def stage1(out: Path, data: dict[str, Path], experiments: Path) -> dict[str, str]:
+def stage1(out: Path, data: dict[str, Path], experiments: Path, more: list[str]) -> dict[str, str]:
     """Stage 1: the student as it starts, distilled, and both evaluated beside the teacher.
 
     Returns:
@@ -62,12 +59,12 @@ def stage1(out: Path, data: dict[str, Path], experiments: Path) -> dict[str, str
     """
     from phd.cli import run as phd
 
-    before, run_folder = out / "stage1" / "before", out / "stage1"
-    after = run_folder / "student"
+    before = out / "stage1" / "before"
     once(before, lambda: new_student(before))
-    fit = ["fit", "-c", str(experiments / "trainer.yaml"), "-c", str(experiments / "toy" / "stage1.yaml")]
-    fit += [f"--model.init_from={before}", f"--data.root={data['train']}", f"--trainer.default_root_dir={run_folder}"]
-    once(after, lambda: phd(fit))
+    recipe = ["-c", str(experiments / "trainer.yaml"), "-c", str(experiments / "toy" / "stage1.yaml")]
+    after = fit_once(
+        out / "stage1" / "run", [*recipe, f"--model.init_from={before}", f"--data.root={data['train']}", *more]
+    )
     results = {"before": out / "before.json", "after": out / "after.json"}
     for name, student in (("before", before), ("after", after)):
         evaluate = ["evaluate", "images", "--data", str(data["test"]), "--model", str(student)]
@@ -87,12 +84,3 @@ def new_student(folder: Path) -> None:
 
     torch.manual_seed(0)
     Student.create(BACKBONE, load_teacher(TEACHER)).save(folder, stage="none")
-
-
-def once(result: Path, work: Callable[[], object]) -> None:
-    """Do the work unless its result is there, so that a stopped demo goes on where it was."""
-    if result.exists():
-        say(f"[dim]{result} is there[/]")
-        return
-    say(f"[bold]making {result}[/]")
-    work()

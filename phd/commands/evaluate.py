@@ -28,8 +28,8 @@ def run(arguments: list[str]) -> None:
 
 def evaluate_images_command(options: argparse.Namespace) -> dict[str, Any]:
     """Evaluate the model, and the teacher beside it, and print and write the numbers."""
+    from datamodules.labelled import labelled_images
     from datamodules.reader import ShardReader
-    from datamodules.sa1b import labelled_images
     from phd.evaluate.images import evaluate_images
     from phd.loading import load_segmenter
 

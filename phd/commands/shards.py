@@ -38,7 +38,14 @@ def _convert(options: argparse.Namespace) -> None:
         summary = convert_sa1b(options.raw, options.out, **limits)
     else:
         summary = convert_coco(options.images, options.annotations, options.out, **limits)
-    print(summary)
+    crowds = f", {summary.crowds} crowd regions" if summary.crowds else ""
+    reencoded = f", {summary.reencoded} re-encoded as JPEG" if summary.reencoded else ""
+    print(
+        f"{options.out}: {summary.samples} images, {summary.masks} masks{crowds}{reencoded} "
+        f"in {summary.shards} shards of {summary.bytes / 1e6:.1f} MB"
+    )
+    for skipped in summary.skipped:
+        print(f"skipped: {skipped}")
 
 
 def _verify(root: Path) -> None:
@@ -47,6 +54,8 @@ def _verify(root: Path) -> None:
     report = verify(root)
     for problem in report.problems:
         print(problem)
-    print(report)
+    print(
+        f"{root}: {report.samples} images, {report.masks} masks, {report.crowds} crowd regions, {report.shards} shards"
+    )
     if report.problems:
         raise UserError(f"{root}: {len(report.problems)} problems, listed above; convert the data again")

@@ -6,7 +6,7 @@ import argparse
 import shutil
 from pathlib import Path
 
-from phd.commands.demo import once, say
+from phd.commands.steps import fit_once, once, say
 
 SCENES, SEED = 9000, 1
 
@@ -32,13 +32,9 @@ def run(arguments: list[str]) -> None:
     once(shards, lambda: phd(["shards", "convert", "sa1b", str(raw), str(shards)]))
     half, whole = options.out / "at64", options.out / "at128"
     for folder, name, start in ((half, "teacher_64", None), (whole, "teacher_128", half / "student")):
-        fit = ["fit", "-c", str(options.experiments / "trainer.yaml")]
-        fit += ["-c", str(options.experiments / "toy" / f"{name}.yaml"), f"--data.root={shards}"]
-        fit += [f"--trainer.default_root_dir={folder}", *options.fit]
-        fit += [f"--model.segmenter={start}"] if start else []
-        checkpoint = folder / "checkpoints" / "last.ckpt"
-        fit += [f"--ckpt_path={checkpoint}"] if checkpoint.exists() else []
-        once(folder / "student", lambda fit=fit: phd(fit))
+        recipe = ["-c", str(options.experiments / "trainer.yaml")]
+        recipe += ["-c", str(options.experiments / "toy" / f"{name}.yaml"), f"--data.root={shards}", *options.fit]
+        fit_once(folder, [*recipe, f"--model.segmenter={start}"] if start else recipe)
     teacher = load_teacher(str(whole / "student"))
     file = options.out / SHIPPED.name
     save_file(shipped_parts(teacher.model.state_dict()), file)

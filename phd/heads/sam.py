@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import SamModel
 from transformers.models.sam.modeling_sam import SamMaskDecoder, SamPromptEncoder
 
-from phd.contract import ImageFeatures, Masks
+from phd.contract import ImageFeatures, Masks, Prompts
 from phd.heads.interactive import InteractiveHeads, one_prompt_per_entry
 
 
@@ -39,6 +39,13 @@ class SamHeads(InteractiveHeads):
         centre = (torch.arange(size, device=weight.device, dtype=weight.dtype) + 0.5) / size
         grid = torch.stack(torch.meshgrid(centre, centre, indexing="xy"), dim=-1)
         return self.prompt_encoder.shared_embedding(grid).permute(2, 0, 1).unsqueeze(0)
+
+    def embed_prompts(self, prompts: Prompts, embedding: Tensor) -> tuple[Tensor, Tensor]:
+        """A lone mask comes without points: unlike SAM 2, SAM never saw an empty point in their place."""
+        sparse, dense = super().embed_prompts(prompts, embedding)
+        if prompts.points is None and prompts.boxes is None:
+            sparse = sparse[:, :, :0]
+        return sparse, dense
 
     def decoder_inputs(self, features: ImageFeatures) -> tuple[Tensor, list[Tensor]]:
         """The single level is the image embedding."""

@@ -1,4 +1,7 @@
-"""Mask losses per instance: each returns (P, K), so that a caller may pick the best of K candidates."""
+"""Mask losses per instance: each returns (P, K), so that a caller may pick the best of K candidates.
+
+All compute in fp32: in bf16 a probability near 1 has steps of 1/256, and a sum over a mask loses its small pixels.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,8 @@ def focal_loss(logits: Tensor, targets: Tensor, alpha: float = 0.25, gamma: floa
     Returns:
         (P, K).
     """
-    targets = targets.to(logits.dtype).expand_as(logits)
+    logits = logits.float()
+    targets = targets.float().expand_as(logits)
     probability = logits.sigmoid()
     cross_entropy = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
     agreement = probability * targets + (1 - probability) * (1 - targets)
@@ -45,8 +49,12 @@ def cross_entropy_loss(logits: Tensor, targets: Tensor) -> Tensor:
     Returns:
         (P, K).
     """
-    targets = targets.to(logits.dtype).expand_as(logits)
-    return F.binary_cross_entropy_with_logits(logits, targets, reduction="none").flatten(2).mean(-1)
+    logits = logits.float()
+    return (
+        F.binary_cross_entropy_with_logits(logits, targets.float().expand_as(logits), reduction="none")
+        .flatten(2)
+        .mean(-1)
+    )
 
 
 def dice_loss(logits: Tensor, targets: Tensor, smooth: float = 1.0) -> Tensor:
@@ -60,8 +68,8 @@ def dice_loss(logits: Tensor, targets: Tensor, smooth: float = 1.0) -> Tensor:
     Returns:
         (P, K) in [0, 1].
     """
-    probability = logits.sigmoid().flatten(2)
-    targets = targets.to(logits.dtype).flatten(2)
+    probability = logits.float().sigmoid().flatten(2)
+    targets = targets.float().flatten(2)
     overlap = (probability * targets).sum(-1)
     total = probability.sum(-1) + targets.sum(-1)
     return 1 - (2 * overlap + smooth) / (total + smooth)

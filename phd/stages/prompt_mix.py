@@ -47,7 +47,9 @@ class PromptMix:
     def __post_init__(self) -> None:
         shares = (self.box, self.point, self.mask)
         if min(shares) < 0 or sum(shares) <= 0:
-            raise UserError(f"prompts: the shares of box, point and mask are {shares}; give shares of at least 0")
+            raise UserError(
+                f"prompts: the shares of box, point and mask are {shares}; give shares of at least 0, not all 0"
+            )
 
 
 def draw_prompts(

@@ -16,9 +16,9 @@ from transformers.utils.hub import cached_file
 
 from phd.contract import Contract
 from phd.errors import UserError
+from phd.hub import hub_unreachable
 from phd.student.card import model_card
 from phd.student.config import StudentConfig
-from phd.student.hub import hub_unreachable
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 

@@ -17,7 +17,7 @@ from timm.models import FeatureInfo
 from torch import Tensor, nn
 
 from phd.errors import UserError
-from phd.student.hub import hub_unreachable
+from phd.hub import hub_unreachable
 from phd.student.notices import notice
 
 STRIDES = (4, 8, 16, 32)

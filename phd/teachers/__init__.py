@@ -25,18 +25,19 @@ def load_teacher(source: str, image_size: int | None = None) -> Teacher:
         image_size: Run SAM 3 at this size instead of its own, in pixels.
 
     Raises:
-        UserError: Nothing of that name, or a model outside the SAM family.
+        UserError: Nothing of that name, or a model outside the SAM family; `sam3` alone is the detector without the
+            tracker, which only `sam3_video` has.
     """
     if source == "toy-random":
         return new_toy(image_size or TOY_SIZE)
     if source == "toy-teacher":
         return shipped_toy(image_size or TOY_SIZE)
     model_type = read_model_type(source)
-    if model_type in ("sam3", "sam3_video"):
+    if model_type == "sam3_video":
         return Sam3(source, image_size)
     if image_size is not None:
         raise UserError(f"model.image_size is {image_size}, but only SAM 3 runs at another size; leave it out")
     if model_type not in FAMILY_OF_MODEL_TYPE:
-        known = ", ".join([*FAMILY_OF_MODEL_TYPE, "sam3", "sam3_video"])
-        raise UserError(f"teacher {source!r}: model type {model_type!r} is not of the SAM family ({known})")
+        known = ", ".join([*FAMILY_OF_MODEL_TYPE, "sam3_video"])
+        raise UserError(f"teacher {source!r}: model type {model_type!r} is none that can teach ({known})")
     return FAMILY_OF_MODEL_TYPE[model_type](source)

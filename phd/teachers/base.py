@@ -49,6 +49,12 @@ class Teacher(Segmenter):
         # Views stay out of the module tree, so that no parameter is counted, moved or saved twice.
         self.__dict__.update(trunk=trunk, neck=neck, heads=heads)
 
+    def train(self, mode: bool = True) -> Teacher:
+        """Also sets the views, which `nn.Module.train` does not reach."""
+        for view in (self.trunk, self.neck, self.heads):
+            view.train(mode)
+        return super().train(mode)
+
     @property
     def config(self) -> dict[str, Any]:
         """The model's configuration; a student builds its heads from it."""
@@ -88,3 +94,7 @@ class FrozenTeacher:
         self.model = teacher.eval().requires_grad_(False)
         self.contract = teacher.contract
         self.name = teacher.name
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> FrozenTeacher:
+        """One teacher serves every copy of a module, such as the averaged one."""
+        return self

@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoImageProcessor, PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging
 
 from phd.errors import UserError
+from phd.hub import hub_unreachable
 
 logging.set_verbosity_error()  # transformers announces every default sub-configuration
 logging.disable_progress_bar()
@@ -23,12 +25,13 @@ def read_model_type(source: str) -> str:
     """
     if Path(source).is_dir() and not (Path(source) / "config.json").exists():
         raise UserError(f"{source}: no config.json; a model folder holds config.json and model.safetensors")
+    reason = "" if Path(source).is_dir() else hub_unreachable(source)
     try:
-        values, _ = PreTrainedConfig.get_config_dict(source)
+        values, _ = PreTrainedConfig.get_config_dict(source, local_files_only=bool(reason))
     except (OSError, ValueError) as error:
-        first_line = str(error).strip().splitlines()[0]
+        reason = reason or str(error).strip().splitlines()[0]
         raise UserError(
-            f"model {source!r}: neither a local folder nor a hub id that can be read here ({first_line}); "
+            f"model {source!r}: neither a local folder nor a hub id that can be read here ({reason}); "
             f"give a folder, or log in with `hf auth login` if the model is gated"
         ) from error
     return str(values.get("model_type", "unknown"))
@@ -49,17 +52,28 @@ def read_model(cls: type[PreTrainedModel], source: str, **options: Any) -> PreTr
     if folder.is_dir() and not list(folder.glob("*.safetensors*")):
         raise UserError(f"{source}: a teacher folder without weights; put model.safetensors into it")
     try:
-        loaded: Any = cls.from_pretrained(source, dtype=torch.float32, use_safetensors=True, output_loading_info=True)
-    except OSError as error:
-        first_line = str(error).strip().splitlines()[0]
-        raise UserError(f"teacher {source!r}: its weights cannot be read ({first_line})") from error
-    model, info = loaded
-    if info["missing_keys"]:
-        missing = sorted(info["missing_keys"])
-        raise UserError(
-            f"teacher {source!r}: {len(missing)} weights of {cls.__name__} are missing, the first is {missing[0]}; "
-            f"the file belongs to another model"
+        loaded: Any = cls.from_pretrained(
+            source,
+            dtype=torch.float32,
+            use_safetensors=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they raise below, in one line
+            **options,
         )
+    except (OSError, SafetensorError) as error:
+        first_line = str(error).strip().splitlines()[0]
+        raise UserError(f"teacher {source!r}: its weights cannot be read ({first_line}); fetch them again") from error
+    model, info = loaded
+    # A mismatch is listed as (name, shape in the file, shape in the model).
+    for names, what in (
+        (sorted(info["missing_keys"]), "are missing"),
+        (sorted(entry[0] for entry in info["mismatched_keys"]), "have another shape"),
+    ):
+        if names:
+            raise UserError(
+                f"teacher {source!r}: {len(names)} weights of {cls.__name__} {what}, the first is {names[0]}; "
+                f"the file belongs to another model"
+            )
     return model
 
 

@@ -69,12 +69,20 @@ def Sam3(source: str, image_size: int | None = None) -> Teacher:
     """
     config, processor = read_config(source), read_processor(source)
     if image_size is not None:
-        patch = config.detector_config.vision_config.backbone_config.patch_size
-        if image_size % patch:
-            raise UserError(f"model.image_size is {image_size}; SAM 3 needs a multiple of its patch of {patch} pixels")
+        require_whole_patches(image_size, config.detector_config.vision_config.backbone_config.patch_size)
         set_image_size(config, processor, image_size)
     model = cast(Sam3VideoModel, read_model(Sam3VideoModel, source, config=config))
     return make_sam3(source, model, processor)
+
+
+def require_whole_patches(image_size: int, patch: int) -> None:
+    """Raise unless the canvas is a whole number of patches; a rest would be cut off in silence.
+
+    Raises:
+        UserError: The size is no positive multiple of the patch size.
+    """
+    if image_size < patch or image_size % patch:
+        raise UserError(f"model.image_size is {image_size}; SAM 3 needs a multiple of its patch of {patch} pixels")
 
 
 def set_image_size(config: Any, processor: Any, image_size: int) -> None:

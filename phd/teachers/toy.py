@@ -15,7 +15,7 @@ from transformers import Sam3ImageProcessor, Sam3VideoConfig, Sam3VideoModel
 
 from phd.errors import UserError
 from phd.teachers.base import Teacher
-from phd.teachers.sam3 import make_sam3
+from phd.teachers.sam3 import make_sam3, require_whole_patches
 
 SHIPPED = Path(__file__).with_name("toy.safetensors")
 TOY_SIZE = 128
@@ -33,7 +33,12 @@ PATCH = 8
 
 
 def toy_config(image_size: int = TOY_SIZE) -> Sam3VideoConfig:
-    """The configuration; `image_size` in pixels, a multiple of 8. The weights do not depend on it."""
+    """The configuration; `image_size` in pixels, a multiple of 8. The weights do not depend on it.
+
+    Raises:
+        UserError: The size is no multiple of 8.
+    """
+    require_whole_patches(image_size, PATCH)
     grid = image_size // PATCH
     backbone = {
         "model_type": "sam3_vit_model",
@@ -86,6 +91,8 @@ def toy_config(image_size: int = TOY_SIZE) -> Sam3VideoConfig:
             "mlp_dim": 2 * WIDTH,
             "num_attention_heads": 4,
             "iou_head_hidden_dim": WIDTH,
+            # Its candidates are taught by lone points only, so a box must not fall back to them.
+            "dynamic_multimask_via_stability": False,
         },
         "image_size": image_size,
         "memory_attention_hidden_size": WIDTH,
@@ -123,12 +130,34 @@ def new_toy(image_size: int = TOY_SIZE, seed: int = 0) -> Teacher:
                     nn.init.zeros_(module.bias)
             elif isinstance(module, nn.Embedding):
                 nn.init.normal_(module.weight)
+        settle_scales(model)
     # Points and cells must share one code of positions; the library draws two.
     tracker = model.tracker_model
     tracker.shared_image_embedding.positional_embedding.copy_(
         tracker.prompt_encoder.shared_embedding.positional_embedding
     )
     return make_sam3("toy-random", model, toy_processor(image_size))
+
+
+def settle_scales(model: Any) -> None:
+    """Let the mask decoder find the place of a prompt and see the fine levels from the first step.
+
+    Queries and keys of its cross-attention start equal, so that a point attends to the cells around it. Every level
+    starts at a chosen scale, measured on noise (LSUV, Mishkin and Matas, arXiv 1511.06422): the finer ones at 1, the
+    coarsest below that of the positions, so that the content of a cell does not drown its place.
+    """
+    for name, module in model.tracker_model.mask_decoder.named_modules():
+        if name.rsplit(".", 1)[-1].startswith(("cross_attn", "final_attn")):
+            module.k_proj.weight.data.copy_(module.q_proj.weight.data)
+    vision = model.detector_model.vision_encoder
+    side = vision.backbone.config.image_size
+    with torch.no_grad():
+        tokens = vision.backbone(torch.randn(2, 3, side, side) * 0.5).last_hidden_state
+        grid = tokens.transpose(1, 2).unflatten(2, (side // PATCH, side // PATCH))
+        for neck in (model.tracker_neck, vision.neck):
+            levels, _ = neck(grid)
+            for layer, level, scale in zip(neck.fpn_layers, levels, (1.0, 1.0, 0.5, 0.5), strict=True):
+                layer.proj2.weight.mul_(scale / level.std())
 
 
 def shipped_toy(image_size: int = TOY_SIZE) -> Teacher:

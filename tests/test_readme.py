@@ -1,0 +1,201 @@
+"""The texts name only what exists: commands, options, settings, files, make targets and numbers."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import importlib
+import inspect
+import re
+import shlex
+from dataclasses import fields
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from phd.cli import TRAINING, run
+from phd.commands import COMMANDS
+
+ROOT = Path(__file__).resolve().parents[1]
+TEXTS = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
+# What a block may be; `text` is for output, and for what does not exist yet.
+LANGUAGES = {"bash", "python", "yaml", "json", "text"}
+FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
+ROOMS = ("phd", "callbacks", "datamodules", "experiments", "notebooks", "tests", "docs")
+STAGE1 = ["fit", "-c", "experiments/trainer.yaml", "-c", "experiments/stage1.yaml"]
+
+
+class Parsed(Exception):
+    """Ends a command when its arguments are parsed."""
+
+
+class Found(NamedTuple):
+    """Something that a text names; its file comes along for the message of a failing test."""
+
+    file: str
+    text: str
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return [body for name, body in FENCE.findall(text) if name == language]
+
+
+def inline(text: str) -> list[str]:
+    return re.findall(r"`([^`\n]+)`", FENCE.sub("", text))
+
+
+def lines(block: str) -> list[str]:
+    return [line.strip() for line in block.replace("\\\n", " ").splitlines() if line.strip()]
+
+
+def found(pattern: str, *, with_inline: bool = True) -> list[Found]:
+    """Shell lines and inline code of all texts in which the pattern matches, once each."""
+    matches = {}
+    for path in TEXTS:
+        text = path.read_text()
+        candidates = [line for block in blocks(text, "bash") for line in lines(block)]
+        candidates += inline(text) if with_inline else []
+        matches |= {Found(path.name, line): None for line in candidates if re.search(pattern, line)}
+    return list(matches)
+
+
+def command_of(line: str) -> list[str]:
+    """The arguments of `phd`, without variables, launcher and comment."""
+    words = shlex.split(line, comments=True)
+    return words[words.index("phd") + 1 :]
+
+
+def parse(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parse a command and do no more; a mistake exits with 2."""
+    monkeypatch.chdir(ROOT)
+    if arguments[0] in TRAINING:
+        with pytest.raises(SystemExit) as end:
+            run([*arguments, "--print_config"])
+        assert end.value.code in (0, None)
+        return
+    assert arguments[0] in COMMANDS
+    original = argparse.ArgumentParser.parse_args
+
+    def parse_only(self: argparse.ArgumentParser, args: list[str]) -> None:
+        original(self, args)
+        raise Parsed
+
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse_only)
+    with pytest.raises(Parsed):
+        run(arguments)
+
+
+def test_the_texts_have_blocks_of_known_languages() -> None:
+    assert {language for path in TEXTS for language, _ in FENCE.findall(path.read_text())} <= LANGUAGES
+    assert all(path.read_text().count("```") % 2 == 0 for path in TEXTS)
+    assert blocks((ROOT / "README.md").read_text(), "bash")
+
+
+@pytest.mark.parametrize("line", found(r"(^| )phd [a-z]", with_inline=False), ids=str)
+def test_commands_parse(line: Found, monkeypatch: pytest.MonkeyPatch) -> None:
+    parse(command_of(line.text), monkeypatch)
+
+
+@pytest.mark.parametrize("line", found(r"^phd [a-z]"), ids=str)
+def test_commands_named_in_passing_exist(line: Found, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = command_of(line.text)
+    if any(word.startswith("-") for word in words):
+        parse(words, monkeypatch)
+    elif words[0] not in TRAINING:
+        assert words[0] in COMMANDS
+        with pytest.raises(SystemExit) as end:
+            run([*words, "--help"])
+        assert end.value.code == 0
+
+
+@pytest.mark.parametrize("line", found(r"^--(model|data|trainer|wandb|ckpt_path)"), ids=str)
+def test_flags_of_fit_parse(line: Found, monkeypatch: pytest.MonkeyPatch) -> None:
+    parse([*STAGE1, *shlex.split(line.text)], monkeypatch)
+
+
+@pytest.mark.parametrize("line", found(r"^make\b"), ids=str)
+def test_make_targets_and_variables_exist(line: Found, monkeypatch: pytest.MonkeyPatch) -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for word in shlex.split(line.text, comments=True)[1:]:
+        variable, assigned, value = word.partition("=")
+        if not assigned:
+            assert re.search(rf"^{word}:", makefile, re.MULTILINE), f"no target {word}"
+            continue
+        assert re.search(rf"^{variable} *\?=", makefile, re.MULTILINE), f"no variable {variable}"
+        if variable == "ARGS":
+            parse([*STAGE1, *shlex.split(value)], monkeypatch)
+        if variable == "BACKBONE":
+            assert (ROOT / "experiments" / "backbone" / f"{value}.yaml").is_file()
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.name)
+def test_files_exist(path: Path) -> None:
+    text = path.read_text()
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
+    assert [link for link in links if not (path.parent / link).exists()] == []
+    words = [word for block in blocks(text, "bash") for line in lines(block) for word in line.split()]
+    named = {word for word in [*inline(text), *words] if re.fullmatch(rf"({'|'.join(ROOMS)})/[\w./*-]*", word)}
+    missing = [name for name in named if not any(ROOT.glob(name.rstrip("/")))]
+    assert missing == []
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.name)
+def test_python_blocks_import_what_exists(path: Path) -> None:
+    for block in blocks(path.read_text(), "python"):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom):
+                module = importlib.import_module(str(node.module))
+                assert [alias.name for alias in node.names if not hasattr(module, alias.name)] == []
+
+
+def test_every_setting_is_explained() -> None:
+    from datamodules.sa1b import SA1B
+    from datamodules.transforms import Augmentation
+    from phd.stages import EncoderDistill, Phase, PromptMix
+
+    settings = [name for cls in (EncoderDistill, SA1B) for name in inspect.signature(cls).parameters]
+    settings += [field.name for cls in (Phase, PromptMix, Augmentation) for field in fields(cls)]
+    text = (ROOT / "docs" / "stage1.md").read_text()
+    explained = {word for code in inline(text) for word in re.split(r"\W+", code)}
+    assert [name for name in settings if name not in explained] == []
+
+
+def test_the_defaults_are_those_of_the_classes() -> None:
+    """Rows `setting`, `setting` | value, value | of the tables of settings; other cells are words."""
+    from datamodules.sa1b import SA1B
+    from phd.stages import EncoderDistill
+
+    defaults = {
+        name: parameter.default
+        for cls in (EncoderDistill, SA1B)
+        for name, parameter in inspect.signature(cls).parameters.items()
+    }
+    text = (ROOT / "docs" / "stage1.md").read_text()
+    checked = []
+    for cells in re.findall(r"^\| (`[\w`, ]+) \| ([^|]+) \|", text[text.index("## Settings") :], re.MULTILINE):
+        names, values = re.findall(r"\w+", cells[0]), [value.strip("` ") for value in cells[1].split(",")]
+        for name, value in zip(names, values, strict=len(values) > 1):
+            if re.fullmatch(r"[\d.e-]*\d[\d.e-]*", value):
+                assert defaults[name] == pytest.approx(float(value)), name
+                checked.append(name)
+            elif value in ("true", "false"):
+                assert defaults[name] is (value == "true"), name
+                checked.append(name)
+    assert {"lr", "warmup", "batch_size", "max_masks", "compile", "val_samples"} <= {*checked, "val_samples"}
+
+
+@pytest.mark.slow
+def test_the_table_of_students_is_measured() -> None:
+    from transformers import Sam3ImageProcessor, Sam3VideoConfig
+
+    from phd.student.account import students_table
+    from phd.teachers.sam3 import sam3_contract
+
+    config = Sam3VideoConfig()
+    text = (ROOT / "README.md").read_text()
+    for row in students_table(sam3_contract(config, Sam3ImageProcessor()), config.to_dict()):
+        counts = (row["trunk_params"], row["neck_params"], row["heads_params"], row["total_params"])
+        cells = [f"{count / 1e6:.2f}" for count in counts]
+        cells += [f"{row[name]:.2f}" for name in ("trunk_gmacs", "neck_gmacs", "heads_gmacs")]
+        assert f"| `{row['name']}` | {' | '.join(cells)} |" in text

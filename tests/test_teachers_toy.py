@@ -1,0 +1,62 @@
+"""The embedded teacher: its seed, its file, its answer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from teacher_cases import pixels, stirred
+
+from phd.contract import Prompts
+from phd.errors import UserError
+from phd.teachers import load_teacher, new_toy, shipped_toy, toy
+
+
+def test_the_random_toy_is_a_function_of_its_seed() -> None:
+    first, again, other = new_toy(64), load_teacher("toy-random", 64), new_toy(64, seed=1)
+    states = [teacher.model.state_dict() for teacher in (first, again, other)]
+    assert all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
+    assert not torch.equal(states[0]["tracker_model.mask_decoder.iou_token.weight"],
+                           states[2]["tracker_model.mask_decoder.iou_token.weight"])  # fmt: skip
+    assert first.contract == load_teacher("toy-random", 64).contract
+
+
+def test_what_is_shipped_comes_back(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    trained = stirred(new_toy(64, seed=1))
+    parts = toy.shipped_parts(trained.model.state_dict())
+    assert {tensor.dtype for tensor in parts.values()} == {torch.float16}
+    monkeypatch.setattr(toy, "SHIPPED", tmp_path / "toy.safetensors")
+    with pytest.raises(UserError, match=r"toy.safetensors: the embedded teacher is missing; .* `make toy-teacher`$"):
+        load_teacher("toy-teacher")
+    save_file(parts, tmp_path / "toy.safetensors")
+    loaded = load_teacher("toy-teacher", 64).eval()
+    assert loaded.name == "toy-teacher"
+    # Everything that an answer to a prompt takes is in the file.
+    prompts = Prompts(torch.tensor([0]), boxes=torch.tensor([[5.0, 10.0, 40.0, 60.0]]))
+    answers = [t.segment(t.encode(pixels(side=64), ["tracker"]), prompts).logits for t in (trained, loaded)]
+    torch.testing.assert_close(answers[1], answers[0], rtol=0.02, atol=0.02 * answers[0].abs().max().item())
+    assert loaded.model.state_dict()["tracker_model.memory_encoder.projection.weight"].equal(
+        new_toy(64).model.state_dict()["tracker_model.memory_encoder.projection.weight"]
+    )
+
+
+@pytest.mark.skipif(not toy.SHIPPED.exists(), reason="the embedded teacher is not in the package yet")
+def test_the_shipped_toy_answers() -> None:
+    assert toy.SHIPPED.stat().st_size < 10e6
+    teacher, random = shipped_toy().eval(), new_toy()
+    expected = toy.shipped_parts(random.model.state_dict())
+    found = load_file(toy.SHIPPED)
+    assert {name: tensor.shape for name, tensor in found.items()} == {n: t.shape for n, t in expected.items()}
+    assert all(tensor.isfinite().all() for tensor in found.values())
+    # A white square on black, prompted by its box.
+    canvas = torch.zeros(1, 3, 128, 128, dtype=torch.uint8)
+    canvas[..., 40:90, 30:100] = 255
+    features = teacher.encode(teacher.contract.normalise(canvas))
+    answer, _ = teacher.segment(
+        features, Prompts(torch.tensor([0]), boxes=torch.tensor([[30.0, 40.0, 100.0, 90.0]]))
+    ).best()
+    mask = teacher.contract.to_image(answer, 128, 128)[0] > 0
+    truth = canvas[0, 0] > 0
+    assert (mask & truth).sum() / (mask | truth).sum() > 0.8
