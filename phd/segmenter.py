@@ -22,6 +22,7 @@ class Segmenter(nn.Module):
     name: str
     heads: Any
     trunk: Any
+    neck: Any
 
     def encode(self, images: Tensor, branches: Sequence[Branch] | None = None) -> ImageFeatures:
         """Encode normalised images.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from tiny import tiny_sam, tiny_sam2
 from torch import Tensor
@@ -10,7 +12,7 @@ from phd.contract import Prompts
 from phd.teachers import Teacher, new_toy
 
 MAKERS = {"sam": tiny_sam, "sam2": tiny_sam2, "sam3": new_toy}
-CLOSE = {"rtol": 1e-4, "atol": 1e-4}
+assert_close = functools.partial(torch.testing.assert_close, rtol=1e-4, atol=1e-4)
 
 
 def stirred(teacher: Teacher) -> Teacher:

@@ -86,8 +86,11 @@ def test_jitter_keeps_to_the_limit_and_the_grid() -> None:
 def test_jitter_of_a_thin_box_does_not_turn_it_inside_out() -> None:
     boxes = torch.tensor([[10.0, 5.0, 12.0, 30.0]]).repeat(300, 1)
     moved = jitter_boxes(boxes, 1.0, 20.0, 64, seeded())
-    assert (moved[:, :2] <= moved[:, 2:]).all()
-    assert (moved[:, 0] > 12).any()
+    sides = torch.tensor([2.0, 25.0, 2.0, 25.0])
+    raw = (boxes + (torch.randn(300, 4, generator=seeded()) * sides).clamp(-20, 20)).clamp(0, 64)
+    assert (raw[:, 0] > raw[:, 2]).any()
+    torch.testing.assert_close(moved[:, [0, 2]], raw[:, [0, 2]].sort(dim=1).values)
+    torch.testing.assert_close(moved[:, [1, 3]], raw[:, [1, 3]].sort(dim=1).values)
 
 
 def test_jitter_is_a_function_of_the_generator() -> None:

@@ -8,6 +8,7 @@ import importlib
 import inspect
 import re
 import shlex
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import NamedTuple
@@ -36,6 +37,9 @@ class Found(NamedTuple):
     file: str
     text: str
 
+    def __str__(self) -> str:
+        return f"{self.file}: {' '.join(self.text.split())[:60]}"
+
 
 def blocks(text: str, language: str) -> list[str]:
     return [body for name, body in FENCE.findall(text) if name == language]
@@ -49,13 +53,15 @@ def lines(block: str) -> list[str]:
     return [line.strip() for line in block.replace("\\\n", " ").splitlines() if line.strip()]
 
 
-def found(pattern: str, *, with_inline: bool = True) -> list[Found]:
-    """Shell lines and inline code of all texts in which the pattern matches, once each."""
+def shell_lines(text: str) -> list[str]:
+    return [line for block in blocks(text, "bash") for line in lines(block)]
+
+
+def found(pattern: str, *places: Callable[[str], list[str]]) -> list[Found]:
+    """What matches in the given places of all texts, once each."""
     matches = {}
     for path in TEXTS:
-        text = path.read_text()
-        candidates = [line for block in blocks(text, "bash") for line in lines(block)]
-        candidates += inline(text) if with_inline else []
+        candidates = [line for place in places for line in place(path.read_text())]
         matches |= {Found(path.name, line): None for line in candidates if re.search(pattern, line)}
     return list(matches)
 
@@ -92,12 +98,12 @@ def test_the_texts_have_blocks_of_known_languages() -> None:
     assert blocks((ROOT / "README.md").read_text(), "bash")
 
 
-@pytest.mark.parametrize("line", found(r"(^| )phd [a-z]", with_inline=False), ids=str)
+@pytest.mark.parametrize("line", found(r"(^| )phd [a-z]", shell_lines), ids=str)
 def test_commands_parse(line: Found, monkeypatch: pytest.MonkeyPatch) -> None:
     parse(command_of(line.text), monkeypatch)
 
 
-@pytest.mark.parametrize("line", found(r"^phd [a-z]"), ids=str)
+@pytest.mark.parametrize("line", found(r"^phd [a-z]", inline), ids=str)
 def test_commands_named_in_passing_exist(line: Found, monkeypatch: pytest.MonkeyPatch) -> None:
     words = command_of(line.text)
     if any(word.startswith("-") for word in words):
@@ -109,12 +115,20 @@ def test_commands_named_in_passing_exist(line: Found, monkeypatch: pytest.Monkey
         assert end.value.code == 0
 
 
-@pytest.mark.parametrize("line", found(r"^--(model|data|trainer|wandb|ckpt_path)"), ids=str)
-def test_flags_of_fit_parse(line: Found, monkeypatch: pytest.MonkeyPatch) -> None:
-    parse([*STAGE1, *shlex.split(line.text)], monkeypatch)
+def test_flags_of_fit_parse(monkeypatch: pytest.MonkeyPatch) -> None:
+    flags = [flag.text for flag in found(r"^--(model|data|trainer|wandb|ckpt_path)", inline)]
+    assert len(flags) > 10
+    parse([*STAGE1, *(word for flag in flags for word in shlex.split(flag))], monkeypatch)
 
 
-@pytest.mark.parametrize("line", found(r"^make\b"), ids=str)
+def test_a_flag_that_does_not_exist_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(AssertionError):
+        parse([*STAGE1, "--model.rate=0.1"], monkeypatch)
+    with pytest.raises(SystemExit):
+        parse(["segment", "photo.jpg", "--model", "FOLDER", "--polygon", "1"], monkeypatch)
+
+
+@pytest.mark.parametrize("line", found(r"^make\b", shell_lines, inline), ids=str)
 def test_make_targets_and_variables_exist(line: Found, monkeypatch: pytest.MonkeyPatch) -> None:
     makefile = (ROOT / "Makefile").read_text()
     for word in shlex.split(line.text, comments=True)[1:]:
@@ -134,7 +148,7 @@ def test_files_exist(path: Path) -> None:
     text = path.read_text()
     links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
     assert [link for link in links if not (path.parent / link).exists()] == []
-    words = [word for block in blocks(text, "bash") for line in lines(block) for word in line.split()]
+    words = [word for line in shell_lines(text) for word in line.split()]
     named = {word for word in [*inline(text), *words] if re.fullmatch(rf"({'|'.join(ROOMS)})/[\w./*-]*", word)}
     missing = [name for name in named if not any(ROOT.glob(name.rstrip("/")))]
     assert missing == []
@@ -175,14 +189,15 @@ def test_the_defaults_are_those_of_the_classes() -> None:
     checked = []
     for cells in re.findall(r"^\| (`[\w`, ]+) \| ([^|]+) \|", text[text.index("## Settings") :], re.MULTILINE):
         names, values = re.findall(r"\w+", cells[0]), [value.strip("` ") for value in cells[1].split(",")]
-        for name, value in zip(names, values, strict=len(values) > 1):
+        for name, value in zip(names, values, strict=True) if len(names) == len(values) else ():
             if re.fullmatch(r"[\d.e-]*\d[\d.e-]*", value):
                 assert defaults[name] == pytest.approx(float(value)), name
                 checked.append(name)
             elif value in ("true", "false"):
                 assert defaults[name] is (value == "true"), name
                 checked.append(name)
-    assert {"lr", "warmup", "batch_size", "max_masks", "compile", "val_samples"} <= {*checked, "val_samples"}
+    assert {"lr", "weight_decay", "warmup", "final_lr", "train_heads", "compile"} <= set(checked)
+    assert {"batch_size", "num_workers", "max_masks", "val_samples", "seed"} <= set(checked)
 
 
 @pytest.mark.slow

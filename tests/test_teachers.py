@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from teacher_cases import CLOSE, MAKERS, pixels, prompt_kinds, stirred
+from teacher_cases import MAKERS, assert_close, pixels, prompt_kinds, stirred
 from torch import nn
 
 from phd.contract import ImageFeatures, Level, Prompts
@@ -106,8 +106,8 @@ def test_prompts_may_spread_unevenly(teacher: Teacher) -> None:
     for number, image in enumerate(index.tolist()):
         alone = ImageFeatures({"tracker": tuple(level[image : image + 1] for level in features.tracker)})
         one = teacher.segment(alone, Prompts(torch.tensor([0]), boxes=boxes[number : number + 1]))
-        torch.testing.assert_close(together.logits[number], one.logits[0], **CLOSE)
-        torch.testing.assert_close(together.scores[number], one.scores[0], **CLOSE)
+        assert_close(together.logits[number], one.logits[0])
+        assert_close(together.scores[number], one.scores[0])
     # The same box on two images is not the same question.
     twice = teacher.segment(features, Prompts(torch.tensor([0, 1]), boxes=boxes[:1].expand(2, -1)))
     assert (twice.logits[0] - twice.logits[1]).abs().max() > 0.01
@@ -119,7 +119,7 @@ def test_images_of_a_batch_do_not_mix(teacher: Teacher) -> None:
         alone = teacher.encode(pixels(2)[image : image + 1])
         for branch, levels in both.branches.items():
             for level, expected in zip(levels, alone.branches[branch], strict=True):
-                torch.testing.assert_close(level[image : image + 1], expected, **CLOSE)
+                assert_close(level[image : image + 1], expected)
 
 
 def test_one_branch_can_be_asked_for() -> None:
@@ -137,7 +137,7 @@ def test_a_label_of_minus_one_is_only_a_place(teacher: Teacher) -> None:
     one, labels = torch.tensor([0]), torch.tensor([[1, -1]])
     near, far = (torch.tensor([[[40.0, 70.0], place]]) for place in ([0.0, 0.0], [100.0, 20.0]))
     first, second = (teacher.segment(features, Prompts(one, points=p, labels=labels)) for p in (near, far))
-    torch.testing.assert_close(first.logits, second.logits, **CLOSE)
+    assert_close(first.logits, second.logits)
 
 
 def test_logits_that_are_fed_back_are_limited(teacher: Teacher) -> None:
@@ -146,7 +146,7 @@ def test_logits_that_are_fed_back_are_limited(teacher: Teacher) -> None:
     assert mask is not None
     loud, limit, soft = (replace(kinds["point and mask"], masks=m) for m in (1e4 * mask.sign(), 32 * mask.sign(), mask))
     answers = [teacher.segment(features, prompts).logits for prompts in (loud, limit, soft)]
-    torch.testing.assert_close(answers[0], answers[1], **CLOSE)
+    assert_close(answers[0], answers[1])
     assert (answers[0] - answers[2]).abs().max() > 0.01
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
-from teacher_cases import CLOSE, MAKERS, pixels, prompt_kinds, stirred
+from teacher_cases import MAKERS, assert_close, pixels, prompt_kinds, stirred
 from tiny import tiny_sam, tiny_sam2
 from torch import Tensor
 
@@ -147,7 +147,7 @@ def test_sam3_runs_at_another_size(tmp_path: Path) -> None:
     assert built.contract == small.contract
     built.model.load_state_dict(full.model.state_dict())
     expected = built.segment(built.encode(pixels(side=64)), prompts)
-    torch.testing.assert_close(found.logits, expected.logits, **CLOSE)
+    assert_close(found.logits, expected.logits)
 
 
 @pytest.mark.parametrize("source", ["folder", "toy-random"])

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from teacher_cases import CLOSE, MAKERS, pixels, prompt_kinds, stirred
+from teacher_cases import MAKERS, assert_close, pixels, prompt_kinds, stirred
 from tiny import tiny_sam2
 from torch import Tensor
 from transformers import Sam2Config, Sam2Model, Sam3TrackerConfig, Sam3TrackerModel
@@ -85,10 +85,10 @@ def image_model(teacher: Teacher) -> Any:
 
 def same(ours: Masks, theirs: Any) -> None:
     """All candidates with their scores, and the object score where there is one."""
-    torch.testing.assert_close(ours.logits, theirs.pred_masks.squeeze(1), **CLOSE)
-    torch.testing.assert_close(ours.scores, theirs.iou_scores.squeeze(1), **CLOSE)
+    assert_close(ours.logits, theirs.pred_masks.squeeze(1))
+    assert_close(ours.scores, theirs.iou_scores.squeeze(1))
     if ours.object_logits is not None:
-        torch.testing.assert_close(ours.object_logits, theirs.object_score_logits.flatten(), **CLOSE)
+        assert_close(ours.object_logits, theirs.object_score_logits.flatten())
 
 
 @pytest.mark.parametrize("multimask", [True, False])
@@ -124,7 +124,7 @@ def test_answers_equal_the_librarys_video_model(kind: str) -> None:
             image_embeddings=maps, multimask_output=prompts.ambiguous, **library_inputs(prompts)
         )
         found = teacher.segment(teacher.encode(pixels()), prompts)
-        torch.testing.assert_close(found.best()[0], expected.pred_masks.flatten(0, 1), **CLOSE)
-        torch.testing.assert_close(found.scores, expected.iou_scores.squeeze(1), **CLOSE)
+        assert_close(found.best()[0], expected.pred_masks.flatten(0, 1))
+        assert_close(found.scores, expected.iou_scores.squeeze(1))
         assert found.object_logits is not None
         assert (found.object_logits > 50).all()

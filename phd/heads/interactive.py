@@ -39,6 +39,10 @@ class InteractiveHeads(nn.Module):
         """Run the family's mask decoder on one prompt per batch entry."""
         raise NotImplementedError(f"{type(self).__name__} has no decode")
 
+    def segment_parameters(self) -> list[nn.Parameter]:
+        """The parameters that `segment` reads; a subclass with parts for later stages leaves those out."""
+        return list(self.parameters())
+
     def segment(self, features: ImageFeatures, prompts: Prompts, multimask: bool) -> Masks:
         """Answer P prompts; see `Segmenter.segment`."""
         embedding, finer = self.decoder_inputs(features)

@@ -28,6 +28,12 @@ class TrackerHeads(InteractiveHeads):
         """The tracker's prompt encoder."""
         return self.tracker_model.prompt_encoder
 
+    def segment_parameters(self) -> list[nn.Parameter]:
+        """Prompt encoder, mask decoder and the mark of a frame without memory."""
+        tracker = self.tracker_model
+        parts = [*tracker.prompt_encoder.parameters(), *tracker.mask_decoder.parameters()]
+        return [*parts, tracker.no_memory_embedding]
+
     def positional_encoding(self) -> Tensor:
         """Dense encoding (1, C, h, w) of the coarsest level."""
         return self.tracker_model.get_image_wide_positional_embeddings()

@@ -50,6 +50,11 @@ class Stage(L.LightningModule):
         """Share of the optimiser steps already taken, in [0, 1)."""
         return self.global_step / max(1, self.trainer.estimated_stepping_batches)
 
+    @property
+    def batches_seen(self) -> int:
+        """Training batches of this run so far, also under gradient accumulation and after a resume."""
+        return 0 if self._trainer is None else self.trainer.fit_loop.total_batch_idx + 1
+
     def generator(self, *key: int) -> torch.Generator:
         """A generator on the module's device, a pure function of the run's seed (`seed_everything`) and the key."""
         seed = 0

@@ -142,12 +142,20 @@ class EncoderDistill(Stage):
         )
         self.contract = self.learner.contract
         self.branches: tuple[Branch, ...] = tuple(branches or self.contract.branches)
-        if not train_heads:
-            self.learner.heads.requires_grad_(False)
+        self._choose_trained_parameters()
         if gradient_checkpointing:
             self.learner.gradient_checkpointing()
         if compile:
             self.learner.trunk.compile()
+
+    def _choose_trained_parameters(self) -> None:
+        """Trunk and neck, and of the heads at most what `segment` reads: the rest would only wait in the optimiser."""
+        self.learner.requires_grad_(False)
+        self.learner.trunk.requires_grad_(True)
+        self.learner.neck.requires_grad_(True)
+        if self.train_heads:
+            for parameter in self.learner.heads.segment_parameters():
+                parameter.requires_grad_(True)
 
     def on_train_start(self) -> None:
         """A run that resumes within an epoch sees no start of an epoch."""
@@ -219,7 +227,7 @@ class EncoderDistill(Stage):
         target = batch.masks[images, places].float()
         if not len(target):
             return {}, {}
-        generator = self.generator(self.global_step, self.global_rank) if train else self.generator()
+        generator = self.generator(self.batches_seen, self.global_rank) if train else self.generator()
         size = self.contract.image_size
         drawn = (
             draw_prompts(self.prompts, target, images, size, generator)

@@ -30,6 +30,7 @@ TRAINED_PARTS = (
     "tracker_model.no_memory_embedding",
 )
 PATCH = 8
+POSITION_SCALE = 0.35
 
 
 def toy_config(image_size: int = TOY_SIZE) -> Sam3VideoConfig:
@@ -118,7 +119,7 @@ def new_toy(image_size: int = TOY_SIZE, seed: int = 0) -> Teacher:
     """The toy with fresh weights.
 
     The library's initialisation (standard deviation 0.02) shrinks signals at this width, so linear and
-    convolution weights start as Xavier's, and the learnt tokens with unit variance, as in the original SAM.
+    convolution weights start as Xavier's.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -128,8 +129,6 @@ def new_toy(image_size: int = TOY_SIZE, seed: int = 0) -> Teacher:
                 nn.init.xavier_uniform_(module.weight)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-            elif isinstance(module, nn.Embedding):
-                nn.init.normal_(module.weight)
         settle_scales(model)
     # Points and cells must share one code of positions; the library draws two.
     tracker = model.tracker_model
@@ -140,14 +139,24 @@ def new_toy(image_size: int = TOY_SIZE, seed: int = 0) -> Teacher:
 
 
 def settle_scales(model: Any) -> None:
-    """Let the mask decoder find the place of a prompt and see the fine levels from the first step.
+    """Let the mask decoder find the place of a prompt from the first step; without this it ignores the prompt.
 
-    Queries and keys of its cross-attention start equal, so that a point attends to the cells around it. Every level
-    starts at a chosen scale, measured on noise (LSUV, Mishkin and Matas, arXiv 1511.06422): the finer ones at 1, the
-    coarsest below that of the positions, so that the content of a cell does not drown its place.
+    The code of positions gets wider waves, because this grid is coarser than SAM's. Queries and keys of the
+    cross-attention start equal, so that a point attends to the cells around it, and the tokens that say what kind a
+    point is start small beside where it is. Every level starts at a chosen scale, measured on noise (LSUV, Mishkin
+    and Matas, arXiv 1511.06422): the finer ones at 1, the coarsest below that of the positions.
     """
-    for name, module in model.tracker_model.mask_decoder.named_modules():
+    tracker = model.tracker_model
+    tracker.prompt_encoder.shared_embedding.positional_embedding.mul_(POSITION_SCALE)
+    for module in tracker.prompt_encoder.modules():
+        if isinstance(module, nn.Embedding):
+            nn.init.normal_(module.weight, std=0.1)
+    for module in tracker.mask_decoder.modules():
+        if isinstance(module, nn.Embedding):
+            nn.init.normal_(module.weight, std=0.3)
+    for name, module in tracker.mask_decoder.named_modules():
         if name.rsplit(".", 1)[-1].startswith(("cross_attn", "final_attn")):
+            module.q_proj.weight.data.mul_(1.5)
             module.k_proj.weight.data.copy_(module.q_proj.weight.data)
     vision = model.detector_model.vision_encoder
     side = vision.backbone.config.image_size
