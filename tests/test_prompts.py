@@ -143,7 +143,7 @@ def test_centre_is_the_cell_farthest_from_the_border(size: int) -> None:
     masks = torch.cat([blobs(40, size), torch.ones(1, size, size), rectangle((0, size), (0, 7), size)])
     rows, columns = cells(centre_points(masks))
     for mask, row, column in zip(masks.numpy(), rows.tolist(), columns.tolist(), strict=True):
-        depth = ndimage.distance_transform_cdt(np.pad(mask, 1), "chessboard")[1:-1, 1:-1]
+        depth = np.asarray(ndimage.distance_transform_cdt(np.pad(mask, 1), "chessboard"))[1:-1, 1:-1]
         assert depth[row, column] == depth.max()
         candidates = np.argwhere(depth == depth.max())
         squared = ((candidates - np.argwhere(mask).mean(axis=0)) ** 2).sum(axis=1)

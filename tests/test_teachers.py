@@ -166,10 +166,14 @@ def test_gradients_reach_every_level_and_the_pixels(teacher: Teacher) -> None:
 # Frozen
 
 
+class Holder(nn.Module):
+    def __init__(self, teacher: FrozenTeacher) -> None:
+        super().__init__()
+        self.learner, self.teacher = nn.Linear(1, 1), teacher
+
+
 def test_a_frozen_teacher_is_out_of_reach(teacher: Teacher) -> None:
-    module = nn.Module()
-    module.learner = nn.Linear(1, 1)
-    module.teacher = FrozenTeacher(copy.deepcopy(teacher).train())
+    module = Holder(FrozenTeacher(copy.deepcopy(teacher).train()))
     frozen = module.teacher.model
     parts = [*frozen.modules(), *frozen.trunk.modules(), *frozen.neck.modules(), *frozen.heads.modules()]
     assert list(module.state_dict()) == ["learner.weight", "learner.bias"]

@@ -1,5 +1,5 @@
 """The three LightningModules."""
 
-from phd.stages.encoder_distill import EncoderDistill, Phase, PromptMix
+from phd.stages.encoder_distill import EncoderDistill, Losses, Phase, PromptMix
 
-__all__ = ["EncoderDistill", "Phase", "PromptMix"]
+__all__ = ["EncoderDistill", "Losses", "Phase", "PromptMix"]

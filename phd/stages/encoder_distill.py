@@ -129,7 +129,7 @@ class EncoderDistill(Stage):
         self.train_heads = train_heads
         if teacher:
             self.teacher = FrozenTeacher(load_teacher(teacher, image_size))
-        if not teacher and any(phase.feature_mse + phase.feature_relative_mse for phase in self.losses.phases):
+        if not teacher and any(getattr(phase, name) for phase in self.losses.phases for name in FEATURE_LOSSES):
             raise UserError("model.losses: a feature term has a weight, but there is no teacher; set it to 0")
         self.learner = build_learner(
             segmenter=segmenter,

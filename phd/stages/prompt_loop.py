@@ -1,7 +1,7 @@
 """Prompt-in-the-loop: teacher and student decode the same prompts, then corrective points where they disagree.
 
-After EdgeSAM (arXiv 2312.06660, section 3.3, algorithm 1). Two differences: the student's mask of the round before is
-fed back to both, as SAM does in training, and a lone point compares all candidates of the decoder by index.
+After EdgeSAM (arXiv 2312.06660, section 3.3, algorithm 1); `docs/stage1.md` lists the differences, of which the largest
+is that the student's mask of the round before is fed back to both, as SAM does in training.
 """
 
 from __future__ import annotations
@@ -103,6 +103,7 @@ def run_rounds(
         if teacher is not None:
             with torch.no_grad():
                 theirs = teacher.model.segment(teacher.features, prompts)
+            theirs = replace(theirs, logits=theirs.logits.masked_fill(outside, OUTSIDE))
         for compare in _comparisons(supervision, mine, theirs, target, outside, weights):
             for name, value in compare().items():
                 collected.setdefault(name, []).append(value)

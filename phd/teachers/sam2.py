@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+from einops import rearrange
 from torch import Tensor, nn
 from transformers import Sam2VideoModel
 
@@ -23,7 +24,7 @@ class Sam2Trunk(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Map normalised images (B, 3, S, S) to four maps (B, C, h, w), finest first."""
         stages = self.backbone(images).intermediate_hidden_states
-        return tuple(stage.permute(0, 3, 1, 2) for stage in stages)
+        return tuple(rearrange(stage, "b h w c -> b c h w") for stage in stages)
 
 
 def sam2_contract(config: Any, processor: Any) -> Contract:

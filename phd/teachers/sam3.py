@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+from einops import rearrange
 from torch import Tensor, nn
 from transformers import Sam3VideoModel
 
@@ -25,7 +26,7 @@ class Sam3Trunk(nn.Module):
         """Map normalised images (B, 3, S, S) to ((B, C, h, w),)."""
         tokens = self.backbone(images).last_hidden_state
         side = images.shape[-1] // self.backbone.config.patch_size
-        return (tokens.transpose(1, 2).unflatten(2, (side, side)),)
+        return (rearrange(tokens, "b (h w) c -> b c h w", h=side, w=side),)
 
 
 def sam3_contract(config: Any, processor: Any) -> Contract:
