@@ -23,15 +23,18 @@ class LabelledImages:
     def __init__(self, reader: ShardReader, max_images: int | None = None) -> None:
         self.reader = reader
         self.max_images = max_images
+        self.num_crowd = 0  # crowd regions left out by the latest pass
 
     def __len__(self) -> int:
         return len(self.reader) if self.max_images is None else min(self.max_images, len(self.reader))
 
     def __iter__(self) -> Iterator[LabelledImage]:
+        self.num_crowd = 0
         for number in range(len(self)):
             sample, where = self.reader.read(number), self.reader.where(number)
             image = decode_rgb(sample.jpg, where).permute(1, 2, 0).contiguous().numpy()
             annotations = instances(sample.record)
+            self.num_crowd += len(sample.record["annotations"]) - len(annotations)
             height, width, _ = image.shape
             for annotation in annotations:
                 check_annotation(annotation, height, width, where)

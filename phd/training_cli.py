@@ -20,6 +20,7 @@ import phd.stages  # noqa: F401
 from phd.errors import UserError
 from phd.stages.base import Stage
 
+warnings.filterwarnings("ignore", message="LightningCLI's args parameter is intended.*")
 warnings.filterwarnings("ignore", message=".*does not have many workers.*")
 warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
 warnings.filterwarnings("ignore", message=".*Experiment logs directory .* exists and is not empty.*")

@@ -14,6 +14,11 @@ ROOT = Path(__file__).resolve().parents[1]
 SCENES = 24
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    # pytest puts its own filters in place of those of phd.training_cli.
+    config.addinivalue_line("filterwarnings", "ignore:LightningCLI's args parameter is intended")
+
+
 @pytest.fixture(scope="session")
 def toy_raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The first scenes of a world, as SA-1B's raw files."""

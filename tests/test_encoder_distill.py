@@ -120,16 +120,9 @@ def test_a_fit_changes_phase_and_keeps_the_heads_as_they_are(toy_folder: Path) -
     heads = {name: value.clone() for name, value in stage.learner.heads.state_dict().items()}
     trunk = first_layer(stage).detach().clone()
     watch, batch = Watch(), rectangles(stage.contract)
-    settings = {"logger": False, "enable_checkpointing": False, "enable_model_summary": False}
-    trainer = L.Trainer(
-        accelerator="cpu",
-        max_epochs=2,
-        val_check_interval=1,
-        callbacks=[watch],
-        enable_progress_bar=False,
-        num_sanity_val_steps=0,
-        **settings,
-    )
+    quiet = dict.fromkeys(["logger", "enable_checkpointing", "enable_model_summary", "enable_progress_bar"], False)
+    settings = {"accelerator": "cpu", "max_epochs": 2, "val_check_interval": 1, "num_sanity_val_steps": 0}
+    trainer = L.Trainer(callbacks=[watch], **settings, **quiet)
     loader = DataLoader([batch, batch], batch_size=None)
     trainer.fit(stage, loader, DataLoader([batch], batch_size=None))
     assert watch.terms == [{"feature_mse"}] * 3 + [{"dice"}]

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from phd.commands.device import checked_device
 from phd.errors import UserError
 
 ROWS = ("box_miou", "click1_miou", "click3_miou", "click5_miou")
@@ -35,6 +36,7 @@ def evaluate_images_command(options: argparse.Namespace) -> dict[str, Any]:
 
     if options.max_images is not None and options.max_images < 1:
         raise UserError(f"--max-images is {options.max_images}; give at least 1")
+    device = checked_device(options.device)
     model = load_segmenter(options.model)
     teacher = load_segmenter(options.teacher) if options.teacher else None
     if teacher is not None:
@@ -42,8 +44,9 @@ def evaluate_images_command(options: argparse.Namespace) -> dict[str, Any]:
 
     def measure(segmenter: Any, name: str) -> dict[str, Any]:
         samples = labelled_images(ShardReader(options.data), options.max_images)
-        report = evaluate_images(segmenter, samples, device=options.device).to_dict()
-        return {"model": name, "data": str(options.data), **report}
+        report = evaluate_images(segmenter, samples, device=device)
+        report.num_crowd = samples.num_crowd
+        return {**report.to_dict(), "model": name, "data": str(options.data)}
 
     result = measure(model, options.model)
     if teacher is not None:

@@ -6,6 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
+from phd.commands.device import checked_device
 from phd.errors import UserError
 
 
@@ -31,10 +32,11 @@ def run(arguments: list[str]) -> None:
     from phd.predict import ImagePredictor, to_json
     from phd.preprocess import read_image
 
+    device = checked_device(options.device)
     image = read_image(options.photo)
     points = [*options.point, *options.negative]
     labels = [1] * len(options.point) + [0] * len(options.negative)
-    predictor = ImagePredictor(load_segmenter(options.model), options.device)
+    predictor = ImagePredictor(load_segmenter(options.model), device)
     predictor.set_image(image)
     prediction = predictor.segment(options.box, points or None, labels or None)
     out = options.out or options.photo.with_name(f"{options.photo.stem}_segment")
