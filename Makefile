@@ -10,6 +10,8 @@ DATA     ?=
 WANDB    ?= disabled
 ARGS     ?=
 export TOKENIZERS_PARALLELISM := false
+# Two test processes with one thread each: with more threads than cores they wait for each other.
+TEST_ENV := WANDB_MODE=disabled HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1
 
 help: ## print this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -26,10 +28,10 @@ demo: $(STAMP) ## distil one student on the embedded world and write runs/demo/r
 	$(BIN)/phd demo runs/demo
 
 test: $(STAMP) ## the fast tests
-	WANDB_MODE=disabled HF_HUB_OFFLINE=1 $(BIN)/pytest -n 2 -m "not slow"
+	$(TEST_ENV) $(BIN)/pytest -n 2 -m "not slow"
 
 test-all: $(STAMP) ## every test, the slow ones too
-	WANDB_MODE=disabled HF_HUB_OFFLINE=1 $(BIN)/pytest -n 2
+	$(TEST_ENV) $(BIN)/pytest -n 2
 
 lint: $(STAMP) ## ruff and pyright
 	$(BIN)/ruff check .

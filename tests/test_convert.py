@@ -3,6 +3,7 @@ import os
 import signal
 import tarfile
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -196,7 +197,7 @@ def test_two_files_of_one_name(tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
-def test_an_interrupted_conversion_leaves_nothing(tmp_path, monkeypatch, number):
+def test_an_interrupted_conversion_leaves_nothing(tmp_path, monkeypatch, request, number):
     raw = write_raw_sa1b(tmp_path / "raw", 40)
     read = sa1b.read_pair
     seen = []
@@ -209,6 +210,10 @@ def test_an_interrupted_conversion_leaves_nothing(tmp_path, monkeypatch, number)
         return read(pair)
 
     monkeypatch.setattr(sa1b, "read_pair", interrupting)
+    # A shell gives its background jobs an ignored SIGINT; a user at a terminal has Python's own handler.
+    request.addfinalizer(
+        partial(signal.signal, signal.SIGINT, signal.signal(signal.SIGINT, signal.default_int_handler))
+    )
     before = signal.getsignal(number)
     with pytest.raises(KeyboardInterrupt):
         convert_sa1b(raw, tmp_path / "out", samples_per_shard=2)

@@ -8,9 +8,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from teacher_cases import pixels, stirred
+from torchvision.ops import masks_to_boxes
 
+from datamodules.shapes import numbered_scene, render
 from phd.contract import Prompts
 from phd.errors import UserError
+from phd.metrics import mask_iou
+from phd.preprocess import boxes_to_canvas, to_canvas
 from phd.teachers import load_teacher, new_toy, shipped_toy, toy
 
 
@@ -50,13 +54,16 @@ def test_the_shipped_toy_answers() -> None:
     found = load_file(toy.SHIPPED)
     assert {name: tensor.shape for name, tensor in found.items()} == {n: t.shape for n, t in expected.items()}
     assert all(tensor.isfinite().all() for tensor in found.values())
-    # A white square on black, prompted by its box.
-    canvas = torch.zeros(1, 3, 128, 128, dtype=torch.uint8)
-    canvas[..., 40:90, 30:100] = 255
-    features = teacher.encode(teacher.contract.normalise(canvas))
-    answer, _ = teacher.segment(
-        features, Prompts(torch.tensor([0]), boxes=torch.tensor([[30.0, 40.0, 100.0, 90.0]]))
-    ).best()
-    mask = teacher.contract.to_image(answer, 128, 128)[0] > 0
-    truth = canvas[0, 0] > 0
-    assert (mask & truth).sum() / (mask | truth).sum() > 0.8
+    # Scenes of an unused seed. The aim on 500 of them is 0.85 (docs/results.md); this only sees that nothing broke.
+    ious = []
+    for number in range(8):
+        scene, height, width = numbered_scene(9001, number)
+        image, masks = render(scene, height, width)
+        canvas, _ = to_canvas(image, teacher.contract)
+        features = teacher.encode(teacher.contract.normalise(canvas.unsqueeze(0)), ("tracker",))
+        truth = torch.from_numpy(masks)
+        boxes = boxes_to_canvas(masks_to_boxes(truth) + torch.tensor([0, 0, 1, 1]), teacher.contract, height, width)
+        prompts = Prompts(torch.zeros(len(boxes), dtype=torch.long), boxes=boxes)
+        answer, _ = teacher.segment(features, prompts).best()
+        ious.append(mask_iou(teacher.contract.to_image(answer, height, width), truth))
+    assert torch.cat(ious).mean() > 0.55
