@@ -6,29 +6,33 @@ import argparse
 import json
 from pathlib import Path
 
-from phd.commands.steps import fit_once, once, say
+from phd.commands.steps import fit_once, once, say, split_at_dashes
 from phd.errors import UserError
 
 TEACHER = "toy-teacher"
 BACKBONE = "efficientvit_b0"
-TRAIN_SCENES, TEST_SCENES, PICTURES = 1500, 60, 6
+TRAIN_SCENES, TEST_SCENES, PICTURES = 800, 50, 6
 # Seeds of the world: the embedded teacher was trained on seed 1, and no test scene was seen by anyone.
 TRAIN_SEED, TEST_SEED = 2, 9000
 
 
 def run(arguments: list[str]) -> None:
     """Run what is not there yet, and write the report."""
-    parser = argparse.ArgumentParser(prog="phd demo", description="Distil one student on the embedded world.")
+    parser = argparse.ArgumentParser(
+        prog="phd demo",
+        description="Distil one student on the embedded world.",
+        epilog="After --: more arguments for phd fit.",
+    )
     parser.add_argument("out", type=Path, nargs="?", default=Path("runs/demo"), help="folder of the demo")
     parser.add_argument("--train-scenes", type=int, default=TRAIN_SCENES)
     parser.add_argument("--test-scenes", type=int, default=TEST_SCENES)
     parser.add_argument("--experiments", type=Path, default=Path("experiments"), help="folder of the YAML files")
-    parser.add_argument("fit", nargs="*", help="more arguments for phd fit, after --")
-    options = parser.parse_args(arguments)
+    own, more = split_at_dashes(arguments)
+    options = parser.parse_args(own)
     if not (options.experiments / "toy" / "stage1.yaml").is_file():
         raise UserError(f"{options.experiments}: no toy/stage1.yaml; run in the checkout or set --experiments")
     data = make_data(options.out / "data", options.train_scenes, options.test_scenes)
-    numbers = {"image": stage1(options.out, data, options.experiments, options.fit)}
+    numbers = {"image": stage1(options.out, data, options.experiments, more)}
     # Stage 2 adds numbers["video"] and stage 3 numbers["concept"]; the report shows every section it is given.
     from datamodules.labelled import labelled_images
     from datamodules.reader import ShardReader

@@ -10,6 +10,12 @@ from rich.console import Console
 say = Console(stderr=True).print
 
 
+def split_at_dashes(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """A command's own arguments, and those after `--`, which are for `phd fit`."""
+    cut = arguments.index("--") if "--" in arguments else len(arguments)
+    return arguments[:cut], arguments[cut + 1 :]
+
+
 def once(result: Path, work: Callable[[], object]) -> None:
     """Do the work unless its result is there; the work makes the result appear whole or not at all."""
     if result.exists():

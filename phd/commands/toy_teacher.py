@@ -6,20 +6,24 @@ import argparse
 import shutil
 from pathlib import Path
 
-from phd.commands.steps import fit_once, once, say
+from phd.commands.steps import fit_once, once, say, split_at_dashes
 
 SCENES, SEED = 9000, 1
 
 
 def run(arguments: list[str]) -> None:
     """Data, two runs of `phd fit`, and the file in the package."""
-    parser = argparse.ArgumentParser(prog="phd toy-teacher", description="Train the embedded teacher from nothing.")
+    parser = argparse.ArgumentParser(
+        prog="phd toy-teacher",
+        description="Train the embedded teacher from nothing.",
+        epilog="After --: more arguments for phd fit.",
+    )
     parser.add_argument("out", type=Path, nargs="?", default=Path("runs/toy-teacher"), help="folder of the runs")
     parser.add_argument("--scenes", type=int, default=SCENES, help="scenes of the embedded world to train on")
     parser.add_argument("--experiments", type=Path, default=Path("experiments"), help="folder of the YAML files")
     parser.add_argument("--install", action="store_true", help="replace the file in the package")
-    parser.add_argument("fit", nargs="*", help="more arguments for both runs of phd fit, after --")
-    options = parser.parse_args(arguments)
+    own, more = split_at_dashes(arguments)
+    options = parser.parse_args(own)
 
     from safetensors.torch import save_file
 
@@ -33,7 +37,7 @@ def run(arguments: list[str]) -> None:
     half, whole = options.out / "at64", options.out / "at128"
     for folder, name, start in ((half, "teacher_64", None), (whole, "teacher_128", half / "student")):
         recipe = ["-c", str(options.experiments / "trainer.yaml")]
-        recipe += ["-c", str(options.experiments / "toy" / f"{name}.yaml"), f"--data.root={shards}", *options.fit]
+        recipe += ["-c", str(options.experiments / "toy" / f"{name}.yaml"), f"--data.root={shards}", *more]
         fit_once(folder, [*recipe, f"--model.segmenter={start}"] if start else recipe)
     teacher = load_teacher(str(whole / "student"))
     file = options.out / SHIPPED.name
