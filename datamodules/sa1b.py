@@ -86,6 +86,7 @@ class SA1B(LightningDataModule):
         self.seed, self.contract = seed, contract
         self.train_images: ShardImages
         self.val_images: ShardImages
+        self._first_batch = (0, 0)
 
     def setup(self, stage: str) -> None:
         """Open the shards and divide them.
@@ -111,6 +112,19 @@ class SA1B(LightningDataModule):
         self.train_images = ShardImages(reader, self._transform(contract, train=True), held_out, last)
         validation = self._transform(contract, train=False)
         self.val_images = ShardImages(val_reader, validation, 0, min(self.val_samples, len(val_reader)))
+
+    def state_dict(self) -> dict[str, int]:
+        """Where the next training batch lies: its epoch, and its place in the plan of that epoch."""
+        assert self.trainer is not None, "Lightning asks while it saves a checkpoint"
+        loop = self.trainer.fit_loop
+        progress, epoch = loop.epoch_loop.batch_progress, loop.epoch_progress.current.ready - 1
+        if progress.is_last_batch:
+            return {"epoch": epoch + 1, "batch": 0}
+        return {"epoch": epoch, "batch": progress.current.ready}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Begin there; Lightning makes its iterator before it restores the epoch."""
+        self._first_batch = state_dict["epoch"], state_dict["batch"]
 
     def train_dataloader(self) -> DataLoader[Example]:
         """Batches in a new order every epoch; the tail that fills no batch on all ranks is left out."""
@@ -148,6 +162,8 @@ class SA1B(LightningDataModule):
             shuffle=train and not getattr(trainer, "overfit_batches", 0),
             drop_last=train,
         )
+        if train:
+            sampler.epoch, sampler.start = self._first_batch
         return DataLoader(
             images,
             batch_sampler=sampler,

@@ -69,7 +69,6 @@ def straight(tmp_path_factory: pytest.TempPathFactory, toy_shards: Path, toy_fol
     return state_of(checkpoint(folder))
 
 
-@pytest.mark.xfail(reason="SA1B plans the first epoch again: Lightning asks for the order before it knows the epoch")
 @pytest.mark.parametrize(
     ("killed_at", "resumed_at", "name", "more"),
     [
