@@ -11,7 +11,8 @@ from lightning.pytorch.loggers import WandbLogger
 from torch import Tensor
 
 from callbacks.run_folder import is_dry_run, run_folder
-from phd.contract import Contract, ImageBatch, MaskPrediction, Prompts, StepOutput
+from phd.batches import ImageBatch
+from phd.contract import Contract, MaskPrediction, Prompts, StepOutput
 from phd.draw import Tile, overlay, panel
 from phd.metrics import mask_iou
 

@@ -12,7 +12,8 @@ from datamodules.labelled import labelled_images
 from datamodules.plan import PlannedBatchSampler
 from datamodules.reader import ShardReader
 from datamodules.transforms import Augmentation, Example, ImageTransform
-from phd.contract import Contract, ImageBatch
+from phd.batches import ImageBatch
+from phd.contract import Contract
 from phd.errors import UserError
 
 __all__ = ["SA1B", "ShardImages", "collate", "labelled_images"]

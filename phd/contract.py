@@ -199,33 +199,6 @@ class Masks:
 
 
 @dataclass
-class ImageBatch:
-    """A batch of stage 1.
-
-    Attributes:
-        images: (B, 3, S, S) uint8 RGB canvas.
-        content: (B, 2) height and width of the filled part, in contract pixels.
-        masks: (B, M, m, m) uint8 {0, 1} instance masks on the mask grid of the canvas.
-        valid: (B, M) bool, which of the M places hold an instance.
-        keys: The B sample keys.
-    """
-
-    images: Tensor
-    content: Tensor
-    masks: Tensor
-    valid: Tensor
-    keys: list[str] = field(default_factory=list)
-
-    def __len__(self) -> int:
-        return self.images.shape[0]
-
-    def pin_memory(self) -> ImageBatch:
-        """The batch in page-locked memory; the data loader calls this on a GPU machine."""
-        tensors = (self.images, self.content, self.masks, self.valid)
-        return ImageBatch(*(tensor.pin_memory() for tensor in tensors), keys=self.keys)
-
-
-@dataclass
 class MaskPrediction:
     """What a step predicted for the prompts of one kind; metrics and panels read it.
 

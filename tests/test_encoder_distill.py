@@ -12,7 +12,8 @@ import torch
 from tiny import tiny_sam
 from torch.utils.data import DataLoader
 
-from phd.contract import Contract, ImageBatch, StepOutput
+from phd.batches import ImageBatch
+from phd.contract import Contract, StepOutput
 from phd.errors import UserError
 from phd.stages import EncoderDistill, Phase, PromptMix
 from phd.stages.encoder_distill import Losses

@@ -25,6 +25,7 @@ ALLOWED = {
     "phd.contract": "errors",
     "phd.draw": "errors",
     "phd.sweep": "errors",
+    "phd.batches": "",
     "phd.segmenter": "contract",
     "phd.heads": "contract",
     "phd.teachers": "heads contract segmenter errors hub",
@@ -34,14 +35,14 @@ ALLOWED = {
     "phd.predict": "preprocess contract segmenter errors",
     "phd.evaluate": "predict preprocess metrics prompts teachers student contract segmenter errors",
     "phd.report": "evaluate predict draw loading contract errors",
-    "phd.stages": "losses metrics prompts teachers student heads loading contract segmenter errors",
+    "phd.stages": "batches losses metrics prompts teachers student heads loading contract segmenter errors",
     "phd.training_cli": "stages errors callbacks datamodules",
     "phd.commands": "*",
     "phd.cli": "*",
     "phd.__main__": "cli",
     "phd": "loading predict",
-    "datamodules": "contract prompts errors",
-    "callbacks": "metrics student contract errors draw segmenter",
+    "datamodules": "batches contract prompts errors",
+    "callbacks": "batches metrics student contract errors draw segmenter",
 }
 # Pure functions of tensors: nothing but these and the standard library.
 TENSORS_ONLY = {"phd.losses", "phd.metrics", "phd.prompts"}

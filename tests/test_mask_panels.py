@@ -13,7 +13,8 @@ from tiny_stage import CONTRACT, TinyBatches, TinyStage, loader, trainer
 
 from callbacks import MaskPanels
 from callbacks.mask_panels import draw_row
-from phd.contract import ImageBatch, MaskPrediction, Prompts
+from phd.batches import ImageBatch
+from phd.contract import MaskPrediction, Prompts
 
 
 def batch() -> ImageBatch:

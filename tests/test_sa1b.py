@@ -15,7 +15,7 @@ from datamodules.plan import PlannedBatchSampler, order
 from datamodules.reader import ShardReader
 from datamodules.transforms import Augmentation
 from datamodules.writer import new_shards
-from phd.contract import ImageBatch
+from phd.batches import ImageBatch
 from phd.errors import UserError
 
 

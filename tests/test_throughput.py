@@ -11,7 +11,7 @@ from tiny_stage import TinyBatches, TinyStage, loader, trainer
 from torch.utils.data import DataLoader
 
 from callbacks import Throughput, throughput
-from phd.contract import ImageBatch
+from phd.batches import ImageBatch
 
 
 class Clock:

@@ -13,7 +13,8 @@ from safetensors.torch import save_model
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from phd.contract import Contract, ImageBatch, ImageFeatures, Level, MaskPrediction, Prompts, StepOutput
+from phd.batches import ImageBatch
+from phd.contract import Contract, ImageFeatures, Level, MaskPrediction, Prompts, StepOutput
 
 CONTRACT = Contract(
     family="sam2",

@@ -8,7 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from phd.contract import Branch, ImageBatch, ImageFeatures, MaskPrediction, StepOutput
+from phd.batches import ImageBatch
+from phd.contract import Branch, ImageFeatures, MaskPrediction, StepOutput
 from phd.errors import UserError
 from phd.losses.feature import feature_cosine, feature_mse, relative_feature_mse
 from phd.stages.base import Stage
