@@ -55,23 +55,7 @@ class MetricLogger(L.Callback):
         """Start from empty metrics."""
         self._start(trainer, pl_module)
 
-    def on_test_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Start from empty metrics."""
-        self._start(trainer, pl_module)
-
     def on_validation_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Feed a batch."""
-        self.update(outputs["output"], cast(Contract, pl_module.contract))
-
-    def on_test_batch_end(
         self,
         trainer: L.Trainer,
         pl_module: L.LightningModule,
@@ -90,3 +74,7 @@ class MetricLogger(L.Callback):
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Log as `test/...`."""
         self._finish(trainer, pl_module, "test")
+
+    # A test begins and feeds its metrics as a validation does.
+    on_test_epoch_start = on_validation_epoch_start
+    on_test_batch_end = on_validation_batch_end

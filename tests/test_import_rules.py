@@ -51,7 +51,7 @@ NUMERIC = {"torch", "numpy", "scipy", "torchmetrics"}
 LIGHTNING = ("phd.stages", "phd.training_cli", "callbacks", "datamodules.sa1b")
 
 MOST_LINES = 300
-TOO_LONG = {"test_convert.py", "test_prompt_loop.py", "test_shapes.py"}  # to be split
+TOO_LONG = {"test_convert.py"}  # to be split
 
 
 def module_of(path: Path) -> str:

@@ -92,10 +92,23 @@ def edited(change: Callable[[dict[str, Tensor], str], Any]) -> Callable[[Path], 
     return edit
 
 
+def of_another_size(folder: Path) -> None:
+    """The image processor of a checkpoint for larger images."""
+    (path,) = folder.glob("*processor*")
+    values = json.loads(path.read_text())
+    mine = values.get("image_processor", values)
+    mine["size"] = dict.fromkeys(mine["size"], 160)
+    path.write_text(json.dumps(values))
+
+
 DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
     "no weights": (without("*.safetensors"), "a teacher folder without weights; put model.safetensors into it"),
     "no processor": (without("*processor*"), "no image processor .*; save the processor beside the weights"),
     "no config": (without("config.json"), "no config.json; a model folder holds config.json and model.safetensors"),
+    "the processor of another checkpoint": (
+        of_another_size,
+        "its image processor makes images of 160 pixels but its config is of a model for 128; put .* together",
+    ),
     "another model": (of_type("bert"), "model type 'bert' is none that can teach .*sam2_video"),
     "the detector alone": (of_type("sam3"), "model type 'sam3' is none that can teach .*sam3_video"),
     "cut off": (cut_off, "its weights cannot be read .*; fetch them again"),

@@ -93,6 +93,19 @@ def read_processor(source: str) -> Any:
     return processor
 
 
+def require_one_size(name: str, processor: int, model: int) -> None:
+    """Raise unless the image processor makes images of the size that the model was built for.
+
+    Raises:
+        UserError: They disagree, so the model's positions would not fit its images.
+    """
+    if processor != model:
+        raise UserError(
+            f"teacher {name!r}: its image processor makes images of {processor} pixels but its config is of a model "
+            f"for {model}; put the processor's and the model's files of one checkpoint together"
+        )
+
+
 def rgb(values: Any) -> tuple[float, float, float]:
     """Mean or standard deviation of a processor as three floats."""
     red, green, blue = (float(value) for value in values)

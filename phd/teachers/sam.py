@@ -10,7 +10,7 @@ from transformers import SamModel
 from phd.contract import Contract, Level
 from phd.heads import SamHeads, TeacherNeck
 from phd.teachers.base import Teacher
-from phd.teachers.loading import read_model, read_processor, rgb
+from phd.teachers.loading import read_model, read_processor, require_one_size, rgb
 
 
 class SamTrunk(nn.Module):
@@ -50,9 +50,11 @@ def sam_contract(config: Any, processor: Any) -> Contract:
 def make_sam(name: str, model: Any, processor: Any) -> Teacher:
     """A SAM model behind the four verbs."""
     neck = TeacherNeck("sam", {"tracker": model.vision_encoder.neck}, 1)
+    contract = sam_contract(model.config, processor)
+    require_one_size(name, contract.image_size, model.config.vision_config.image_size)
     return Teacher(
         name,
-        sam_contract(model.config, processor),
+        contract,
         model,
         processor,
         SamTrunk(model.vision_encoder),

@@ -11,7 +11,7 @@ from transformers import Sam2VideoModel
 from phd.contract import Contract, Level
 from phd.heads import TeacherNeck, TrackerHeads
 from phd.teachers.base import Teacher
-from phd.teachers.loading import read_model, read_processor, rgb
+from phd.teachers.loading import read_model, read_processor, require_one_size, rgb
 
 
 class Sam2Trunk(nn.Module):
@@ -52,6 +52,7 @@ def make_sam2(name: str, model: Any, processor: Any) -> Teacher:
     vision = model.vision_encoder
     neck = TeacherNeck("sam2", {"tracker": vision.neck}, vision.num_feature_levels)
     contract = sam2_contract(model.config, processor)
+    require_one_size(name, contract.image_size, model.config.prompt_encoder_config.image_size)
     return Teacher(name, contract, model, processor, Sam2Trunk(vision.backbone), neck, TrackerHeads(model))
 
 

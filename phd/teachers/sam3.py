@@ -12,7 +12,7 @@ from phd.contract import Contract, Level
 from phd.errors import UserError
 from phd.heads import Sam3Heads, TeacherNeck
 from phd.teachers.base import Teacher
-from phd.teachers.loading import read_config, read_model, read_processor, rgb
+from phd.teachers.loading import read_config, read_model, read_processor, require_one_size, rgb
 
 
 class Sam3Trunk(nn.Module):
@@ -53,6 +53,7 @@ def make_sam3(name: str, model: Any, processor: Any) -> Teacher:
     vision = model.detector_model.vision_encoder
     neck = TeacherNeck("sam3", {"tracker": model.tracker_neck, "detector": vision.neck}, 3)
     contract = sam3_contract(model.config, processor)
+    require_one_size(name, contract.image_size, vision.backbone.config.image_size)
     trunk = Sam3Trunk(vision.backbone)
     return Teacher(name, contract, model, processor, trunk, neck, Sam3Heads.of_model(model))
 
