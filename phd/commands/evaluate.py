@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from phd.commands import evaluate_video
 from phd.commands.device import checked_device
 from phd.errors import UserError
 
@@ -14,7 +15,7 @@ ROWS = ("box_miou", "click1_miou", "click3_miou", "click5_miou")
 
 
 def run(arguments: list[str]) -> None:
-    """Parse and dispatch; today there are images."""
+    """Parse and dispatch."""
     parser = argparse.ArgumentParser(prog="phd evaluate", description="Measure a student or a teacher.")
     what = parser.add_subparsers(dest="what", required=True)
     images = what.add_parser("images", help="mean IoU of instances from a box and from clicks")
@@ -24,7 +25,10 @@ def run(arguments: list[str]) -> None:
     images.add_argument("--json", type=Path, default=None, help="write the numbers here")
     images.add_argument("--max-images", type=int, default=None, help="only the first images")
     images.add_argument("--device", default="cpu", help="cpu or cuda")
-    evaluate_images_command(parser.parse_args(arguments))
+    video = what.add_parser("video", help="J&F of masks that were tracked through video")
+    evaluate_video.add_arguments(video)
+    options = parser.parse_args(arguments)
+    evaluate_video.run(options) if options.what == "video" else evaluate_images_command(options)
 
 
 def evaluate_images_command(options: argparse.Namespace) -> dict[str, Any]:
