@@ -178,6 +178,43 @@ class Prompts:
 
 
 @dataclass
+class ObjectPrompt:
+    """A prompt for one object in one frame of a video: points, a box, both, or a mask.
+
+    Attributes:
+        points: (n, 2) points (x, y) in contract pixels, or None.
+        labels: (n,) 1 object, 0 background; None with `points`.
+        box: (4,) box x0 y0 x1 y1 in contract pixels, or None.
+        mask: (S, S) mask in [0, 1] on the canvas, or None; stands alone.
+    """
+
+    points: Tensor | None = None
+    labels: Tensor | None = None
+    box: Tensor | None = None
+    mask: Tensor | None = None
+
+    @property
+    def num_points(self) -> int:
+        """Points that the prompt encoder sees; a box counts as its two corners."""
+        return (0 if self.points is None else len(self.points)) + (0 if self.box is None else 2)
+
+    def as_prompts(self, device: torch.device) -> Prompts:
+        """The same as a batch of one.
+
+        Raises:
+            UserError: It is empty.
+        """
+        if not self.num_points:
+            raise UserError("prompt: neither points nor a box nor a mask; give one of them")
+        return Prompts(
+            torch.zeros(1, dtype=torch.long, device=device),
+            points=None if self.points is None else self.points[None].to(device),
+            labels=None if self.labels is None else self.labels[None].to(device),
+            boxes=None if self.box is None else self.box[None].to(device),
+        )
+
+
+@dataclass
 class Masks:
     """What a decoder answers to P prompts.
 

@@ -9,10 +9,11 @@ from torch import Tensor, nn
 from transformers import Sam2VideoConfig, Sam2VideoModel
 
 from phd.contract import ImageFeatures, Masks
-from phd.heads.interactive import InteractiveHeads, one_prompt_per_entry
+from phd.heads.interactive import one_prompt_per_entry
+from phd.heads.memory.video import VideoHeads
 
 
-class TrackerHeads(InteractiveHeads):
+class TrackerHeads(VideoHeads):
     """Everything of a `transformers` tracker but its vision encoder, under its own names.
 
     `tracker_model` is a `Sam2VideoModel` or a `Sam3TrackerVideoModel`; the two have the same parts. The memory
@@ -22,6 +23,7 @@ class TrackerHeads(InteractiveHeads):
     def __init__(self, tracker_model: nn.Module) -> None:
         super().__init__()
         self.tracker_model: Any = without_vision(tracker_model)
+        self.compressor = self.dense_compressor()
 
     @property
     def prompt_encoder(self) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride]

@@ -1,0 +1,195 @@
+"""Tracking frame by frame: several objects, each with its own start, prompts on any frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from phd.contract import ImageFeatures, ObjectPrompt, Prompts
+from phd.errors import UserError
+from phd.heads.memory.bank import MemoryBank
+from phd.heads.memory.video import TrackedFrame, VideoHeads
+
+
+@dataclass(frozen=True)
+class TrackState:
+    """What is carried from frame to frame.
+
+    Attributes:
+        ids: Of the objects, in the order of their first prompts.
+        bank: Their memory.
+        frame: Number of the latest frame, from 0.
+        before: The memory before the latest frame was written, so that the frame may be corrected.
+        answer: The latest answer, or None before the first.
+    """
+
+    ids: tuple[int, ...] = ()
+    bank: MemoryBank | None = None
+    frame: int = -1
+    before: MemoryBank | None = None
+    answer: TrackedFrame | None = None
+
+
+def track(
+    heads: VideoHeads,
+    features: ImageFeatures,
+    state: TrackState | None = None,
+    prompts: dict[int, ObjectPrompt] | None = None,
+) -> TrackState:
+    """Answer for the next frame.
+
+    An object with a prompt begins, or begins again, from that prompt alone, as in the library's session; the others are
+    tracked from memory. An object that is not there stays in memory and may come back.
+
+    Args:
+        heads: Of the model.
+        features: Of one image, the next frame.
+        state: Of the frame before; None for the first frame.
+        prompts: By object id; ids that are new begin here.
+
+    Returns:
+        The new state, whose `answer` holds one row for each of `ids`.
+
+    Raises:
+        UserError: There is no object at all, or a prompt is empty.
+    """
+    state, prompts = state or TrackState(), prompts or {}
+    ids = (*state.ids, *(number for number in prompts if number not in state.ids))
+    if not ids:
+        raise UserError("track: no object yet; give a prompt for at least one object with the first frame")
+    coarse = features.tracker[-1]
+    before = _grown(heads, state.bank, len(ids), coarse)
+    answer = _answer(heads, features, before, ids, state.frame + 1, prompts)
+    return _written(heads, features, TrackState(ids, before, state.frame + 1, before, answer), prompts, set(prompts))
+
+
+def correct(
+    heads: VideoHeads, features: ImageFeatures, state: TrackState, prompts: dict[int, ObjectPrompt]
+) -> TrackState:
+    """Answer the latest frame again, with more prompts; unlike a first prompt, these are read beside the memory.
+
+    Args:
+        heads: Of the model.
+        features: Of the latest frame.
+        state: As `track` returned it.
+        prompts: Points or a box by object id, for objects that are tracked.
+
+    Raises:
+        UserError: An object is unknown, or no frame has been tracked.
+    """
+    if state.before is None or state.answer is None:
+        raise UserError("correct: no frame has been tracked yet; call track with the first prompts")
+    unknown = sorted(set(prompts) - set(state.ids))
+    if unknown:
+        raise UserError(f"correct: object {unknown[0]} is not tracked; the objects are {list(state.ids)}")
+    answer = _copied(state.answer)
+    for number, prompt in prompts.items():
+        row = state.ids.index(number)
+        rows = torch.tensor([row], device=answer.scores.device)
+        known = bool(state.before.age(state.frame)[1][row].any())
+        _put(answer, rows, _prompted(heads, features, state.before.of(rows) if known else None, state.frame, prompt))
+    # What was prompted in this frame before stays a conditioning frame.
+    latest = state.bank.frames[:, : heads.bank_size.conditioning] if state.bank is not None else None
+    held = (
+        set() if latest is None else {n for n, row in zip(state.ids, latest, strict=True) if (row == state.frame).any()}
+    )
+    return _written(heads, features, replace(state, answer=answer), prompts, held)
+
+
+def _grown(heads: VideoHeads, bank: MemoryBank | None, objects: int, like: Tensor) -> MemoryBank:
+    if bank is None:
+        return heads.new_bank(objects, like)
+    return bank if len(bank) == objects else bank.grown(objects - len(bank))
+
+
+def _answer(
+    heads: VideoHeads,
+    features: ImageFeatures,
+    bank: MemoryBank,
+    ids: tuple[int, ...],
+    frame: int,
+    prompts: dict[int, ObjectPrompt],
+) -> TrackedFrame:
+    """One row for each object; those without a prompt together, the others one by one."""
+    parts: list[tuple[Tensor, TrackedFrame]] = []
+    device = features.device
+    rest = torch.tensor([row for row, number in enumerate(ids) if number not in prompts], device=device)
+    if len(rest):
+        coarse, finer = _expanded(heads, features, len(rest))
+        conditioned = heads.read_memory(coarse, bank.of(rest), frame)
+        nothing = Prompts(torch.zeros(len(rest), dtype=torch.long, device=device))
+        parts.append((rest, heads.decode_frame(conditioned, finer, nothing, heads.wants_candidates(0, False))))
+    for number, prompt in prompts.items():
+        row = torch.tensor([ids.index(number)], device=device)
+        parts.append((row, _prompted(heads, features, None, frame, prompt)))
+    return _joined(parts, len(ids))
+
+
+def _prompted(
+    heads: VideoHeads, features: ImageFeatures, bank: MemoryBank | None, frame: int, prompt: ObjectPrompt
+) -> TrackedFrame:
+    """The answer for one object with a prompt, from memory too where there is a bank."""
+    coarse, finer = _expanded(heads, features, 1)
+    if prompt.mask is not None:
+        return heads.given_frame(coarse, finer, prompt.mask.unsqueeze(0).to(coarse.device))
+    asked = prompt.as_prompts(coarse.device)
+    if bank is None:
+        conditioned = coarse + heads.tracker_model.no_memory_embedding.view(1, -1, 1, 1)
+    else:
+        conditioned = heads.read_memory(coarse, bank, frame)
+    return heads.decode_frame(conditioned, finer, asked, heads.wants_candidates(prompt.num_points, bank is None))
+
+
+def _written(
+    heads: VideoHeads, features: ImageFeatures, state: TrackState, prompts: dict[int, ObjectPrompt], held: set[int]
+) -> TrackState:
+    """The state with the latest frame in memory; `held` are the objects for which it is a conditioning frame."""
+    assert state.answer is not None
+    assert state.before is not None
+    answer, device = state.answer, features.device
+    given = torch.tensor([number in prompts or number in held for number in state.ids], device=device)
+    conditioning = torch.tensor([number in held for number in state.ids], device=device)
+    coarse = features.tracker[-1].expand(len(state.ids), -1, -1, -1)
+    tokens = heads.remember(coarse, answer.canvas, answer.object_logits, given)
+    rows = torch.arange(len(state.ids), device=device)
+    bank = state.before.write(state.frame, tokens.to(state.before.values.dtype), answer.pointers, conditioning, rows)
+    return replace(state, bank=bank)
+
+
+def _expanded(heads: VideoHeads, features: ImageFeatures, objects: int) -> tuple[Tensor, list[Tensor]]:
+    fine, middle, coarse = features.tracker
+    decoder = heads.tracker_model.mask_decoder
+    finer = [decoder.conv_s0(fine), decoder.conv_s1(middle)]
+    return coarse.expand(objects, -1, -1, -1), [level.expand(objects, -1, -1, -1) for level in finer]
+
+
+FIELDS = ("logits", "scores", "object_logits", "pointers", "conditioned", "canvas")
+
+
+def _joined(parts: list[tuple[Tensor, TrackedFrame]], objects: int) -> TrackedFrame:
+    """One answer with the rows in order; where some have one candidate and others several, the best one is kept."""
+    if len({answer.scores.shape[1] for _, answer in parts}) > 1:
+        parts = [(rows, _best(answer)) for rows, answer in parts]
+    order = torch.cat([rows for rows, _ in parts])
+    assert len(order) == objects
+    place = order.argsort()
+    return TrackedFrame(**{name: torch.cat([getattr(answer, name) for _, answer in parts])[place] for name in FIELDS})
+
+
+def _best(answer: TrackedFrame) -> TrackedFrame:
+    rows = torch.arange(len(answer.scores), device=answer.scores.device)
+    best = answer.scores.argmax(1)
+    return replace(answer, logits=answer.logits[rows, best].unsqueeze(1), scores=answer.scores[rows, best].unsqueeze(1))
+
+
+def _copied(answer: TrackedFrame) -> TrackedFrame:
+    best = _best(answer)
+    return TrackedFrame(**{name: getattr(best, name).clone() for name in FIELDS})
+
+
+def _put(answer: TrackedFrame, rows: Tensor, found: TrackedFrame) -> None:
+    found = _best(found)
+    for name in FIELDS:
+        getattr(answer, name)[rows] = getattr(found, name)
