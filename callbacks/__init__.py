@@ -1,5 +1,7 @@
 """Callbacks shared by the three stages."""
 
+from callbacks.atomic_checkpoint import AtomicCheckpointIO
+from callbacks.last_checkpoint import LastCheckpoint
 from callbacks.log_feature_mse import LogFeatureMSE
 from callbacks.log_mask_iou import LogMaskIoU
 from callbacks.mask_panels import MaskPanels
@@ -9,6 +11,8 @@ from callbacks.student_artefact import StudentArtefact
 from callbacks.throughput import Throughput
 
 __all__ = [
+    "AtomicCheckpointIO",
+    "LastCheckpoint",
     "LogFeatureMSE",
     "LogMaskIoU",
     "MaskPanels",

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from datamodules.reader import ShardReader
-from datamodules.record import check_annotation, decode_rgb, instances
+from datamodules.record import annotator_of, check_annotation, decode_rgb, instances
 from phd.contract import LabelledImage
 
 
 class LabelledImages:
     """All images of a reader with their instances, each at its own size; crowds are left out.
+
+    Of images that several people annotated, it is the first one's instances.
 
     Args:
         reader: The shards.
@@ -34,7 +36,8 @@ class LabelledImages:
             sample, where = self.reader.read(number), self.reader.where(number)
             image = decode_rgb(sample.jpg, where).permute(1, 2, 0).contiguous().numpy()
             annotations = instances(sample.record)
-            self.num_crowd += len(sample.record["annotations"]) - len(annotations)
+            mine = (item for item in sample.record["annotations"] if not annotator_of(item))
+            self.num_crowd += sum(bool(item.get("iscrowd")) for item in mine)
             height, width, _ = image.shape
             for annotation in annotations:
                 check_annotation(annotation, height, width, where)

@@ -1,172 +1,192 @@
-"""Random access to shards through their index."""
+"""Random access to shards through their index, on a disk or behind a URL."""
 
 from __future__ import annotations
 
 import json
-import os
-from collections import OrderedDict
+from bisect import bisect_right
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from datamodules.record import check_form
-from datamodules.shards import FORMAT, MANIFEST, VERSION, Shard, sha256
+from datamodules.folder import HEADER, open_folder
+from datamodules.manifest import indices, read_manifest
+from datamodules.member_index import MemberIndex
+from datamodules.shards import MANIFEST, shards_of
 from phd.errors import UserError
 
-OPEN_FILES = 64
+FORMS = ("image", "concept", "video")
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One sample as stored: the bytes of its JPEG and its parsed JSON record."""
+    """One sample as stored: the bytes of its image and its parsed JSON record; `where` names it in messages."""
 
     key: str
     jpg: bytes
     record: dict[str, Any]
+    where: str = ""
 
 
-def read_manifest(root: Path) -> dict[str, Any]:
-    """The manifest of a folder of shards, checked.
-
-    Raises:
-        UserError: There is none, or it is of another format.
-    """
-    path = root / MANIFEST
-    if not path.is_file():
-        state = "no such folder" if not root.is_dir() else f"has no {MANIFEST}"
-        raise UserError(f"{root}: {state}: no finished shards; make them with `phd shards convert`")
-    try:
-        manifest = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise UserError(f"{path}: not JSON ({error}); convert again with `phd shards convert`") from error
-    stamp = (manifest.get("format"), manifest.get("version")) if isinstance(manifest, dict) else None
-    if stamp != (FORMAT, VERSION):
-        raise UserError(f"{path}: not a manifest of {FORMAT} version {VERSION}; convert again")
-    return manifest
+def form_check(form: str) -> Callable[[Any, str], None]:
+    """The check of the records of a form, one of FORMS, as `check(record, where)`."""
+    # Imported when asked for: these modules need torch.
+    if form == "video":
+        from datamodules.video_record import check_form
+    elif form == "concept":
+        from datamodules.concept_record import check_form
+    else:
+        from datamodules.record import check_form
+    return check_form
 
 
 class ShardReader:
     """Samples of a folder of shards by number, in the order in which they were written.
 
-    Cheap to send to a worker: files are opened when first read, in the process that reads them.
+    Cheap to send to a worker: files are opened, and connections made, by the process that reads.
 
     Args:
-        root: Folder with `shards.json`.
+        root: Folder with `shards.json`: a path, or a URL (https, s3, gs, memory; credentials as fsspec takes them
+            from the environment).
         max_shards: Use only the first ones.
 
+    Attributes:
+        manifest: The contents of `shards.json`.
+        shards: What it lists, at most `max_shards`.
+        form: What the samples are: "image", "concept" or "video".
+        extensions: The extensions of the members of any sample, sorted.
+
     Raises:
-        UserError: The folder is not finished, damaged, or has fewer shards than asked for.
+        UserError: The folder is not finished, damaged, out of reach, or has fewer shards than asked for.
     """
 
     def __init__(self, root: str | Path, max_shards: int | None = None) -> None:
-        self.root = Path(root)
-        self.manifest = read_manifest(self.root)
-        shards = [Shard(**shard) for shard in self.manifest["shards"]]
+        self.folder = open_folder(root)
+        self.root: str | Path = root if isinstance(root, str) and "://" in root else Path(root)
+        self.manifest = read_manifest(self.root, self.folder)
+        shards = shards_of(self.manifest, self.folder.address(MANIFEST))
         if max_shards is not None and not 1 <= max_shards <= len(shards):
             raise UserError(
-                f"{self.root}: max_shards is {max_shards} but the folder has {len(shards)} shards; "
+                f"{self.folder.where}: max_shards is {max_shards} but the folder has {len(shards)} shards; "
                 f"ask for 1 to {len(shards)}"
             )
         self.shards = shards[:max_shards]
-        self._first = np.cumsum([0] + [shard.samples for shard in self.shards])
-        self._load()
-        self._open: OrderedDict[int, int] = OrderedDict()
+        self.form: str = self.manifest.get("form", "image")
+        if self.form not in FORMS:
+            raise UserError(f"{self.folder.where}: holds {self.form!r} and not {', '.join(FORMS)}; update phd")
+        self._first = [0, *accumulate(shard.samples for shard in self.shards)]
+        self._index = MemberIndex.of_folder(list(indices(self.folder, self.shards)))
+        self.extensions = self._index.extensions
+        if twice := self._index.twice():
+            names = " and ".join(sorted({self.shards[self.shard_of(number)].name for number in twice}))
+            key = self.key(twice[0])
+            raise UserError(f"{self.folder.where}: two samples have the same key, {key} in {names}; convert again")
+        self.folder.close()  # so that nothing open is inherited by workers
 
     def __len__(self) -> int:
-        return int(self._first[-1])
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_open": OrderedDict()}
-
-    def __del__(self) -> None:
-        for descriptor in self.__dict__.get("_open", {}).values():
-            os.close(descriptor)
+        return self._first[-1]
 
     def key(self, number: int) -> str:
         """Key of a sample."""
-        return self._keys[number].decode()
+        return self._index.keys[number].decode()
 
     def where(self, number: int) -> str:
         """Shard and key of a sample, for messages."""
-        return f"{self._tar(self._shard_of(number))}: {self.key(number)}"
+        return f"{self.folder.address(self._tar(number))}: {self.key(number)}"
+
+    def shard_of(self, number: int) -> int:
+        """The shard that a sample lies in."""
+        if not 0 <= number < len(self):
+            raise IndexError(f"sample {number} of {len(self)}")
+        return bisect_right(self._first, number) - 1
+
+    def first(self, shard: int) -> int:
+        """The first sample of a shard; of the number of shards, the number of samples."""
+        return self._first[shard]
+
+    def extensions_of(self, number: int) -> list[str]:
+        """Extensions of the members of a sample, frames in the order of their numbers."""
+        self.shard_of(number)
+        return self._index.extensions_of(number)
 
     def member(self, number: int, extension: str) -> bytes:
         """Bytes of one member of a sample.
 
         Raises:
-            UserError: The tar has become shorter than its index says, or the sample has no such member.
+            UserError: As `members`.
         """
-        if extension not in self.extensions:
-            raise UserError(f"{self.root}: its samples have no .{extension}; name the folder of another kind")
-        offset, size = self._places[number, self.extensions.index(extension)]
-        data = os.pread(self._descriptor(self._shard_of(number)), int(size), int(offset))
-        if len(data) != size:
-            raise UserError(f"{self.where(number)}: .{extension} is cut short; convert again")
-        return data
+        return self.members(number, [extension])[0]
 
-    def read(self, number: int) -> Sample:
-        """One sample.
+    def members(self, number: int, extensions: list[str]) -> list[bytes]:
+        """Bytes of several members of a sample, in few requests where they lie side by side.
 
         Raises:
-            UserError: Its JSON cannot be parsed, or a member is missing or cut short.
+            UserError: The sample has no such member, the tar is cut short, is another one than was indexed, or
+                cannot be read.
         """
+        tar, places = self._tar(number), []
+        for extension in extensions:
+            place = self._index.place(number, extension)
+            if place is None:
+                if extension in self._index.numbers:
+                    raise UserError(f"{self.where(number)}: has no .{extension}; convert again")
+                raise UserError(
+                    f"{self.folder.where}: its samples have no .{extension}; name the folder of another kind"
+                )
+            places.append(place)
+        contents = []
+        for extension, (_, size), (header, data) in zip(
+            extensions, places, self.folder.members(tar, places), strict=True
+        ):
+            if len(header) != HEADER or len(data) != size:
+                raise UserError(f"{self.where(number)}: .{extension} is cut short; convert again")
+            if not _names(header, f"{self.key(number)}.{extension}"):
+                raise UserError(
+                    f"{self.where(number)}: .{extension} does not lie where the index says; the tar was changed after "
+                    f"it was indexed: copy both again or convert again"
+                )
+            contents.append(data)
+        return contents
+
+    def record(self, number: int) -> dict[str, Any]:
+        """The JSON record of a sample, its form checked.
+
+        Raises:
+            UserError: It cannot be read, cannot be parsed, or has not the form that the manifest says.
+        """
+        return self._record(number, self.member(number, "json"))
+
+    def read(self, number: int) -> Sample:
+        """One sample of images or concepts.
+
+        Raises:
+            UserError: Its JSON cannot be parsed, a member is missing or cut short, or the samples are videos.
+        """
+        if self.form == "video":
+            raise UserError(
+                f"{self.folder.where}: holds videos where images are needed; name the folder of another kind"
+            )
+        text, jpg = self.members(number, ["json", "jpg"])
+        return Sample(self.key(number), jpg, self._record(number, text), self.where(number))
+
+    def _record(self, number: int, text: bytes) -> dict[str, Any]:
         try:
-            record = json.loads(self.member(number, "json"))
+            record = json.loads(text)
         except ValueError as error:
             raise UserError(f"{self.where(number)}: .json is no JSON ({error}); convert again") from error
-        check_form(record, self.where(number))
-        return Sample(self.key(number), self.member(number, "jpg"), record)
+        form_check(self.form)(record, self.where(number))
+        return record
 
-    def _shard_of(self, number: int) -> int:
-        if not 0 <= number < len(self):
-            raise IndexError(f"sample {number} of {len(self)}")
-        return int(np.searchsorted(self._first, number, side="right")) - 1
+    def _tar(self, number: int) -> str:
+        return f"{self.shards[self.shard_of(number)].name}.tar"
 
-    def _tar(self, shard: int) -> Path:
-        return self.root / f"{self.shards[shard].name}.tar"
 
-    def _descriptor(self, shard: int) -> int:
-        if shard in self._open:
-            self._open.move_to_end(shard)
-            return self._open[shard]
-        if len(self._open) >= OPEN_FILES:
-            os.close(self._open.popitem(last=False)[1])
-        try:
-            self._open[shard] = os.open(self._tar(shard), os.O_RDONLY)
-        except OSError as error:
-            raise UserError(f"{self._tar(shard)}: cannot be opened ({error.strerror})") from error
-        return self._open[shard]
+def _names(header: bytes, name: str) -> bool:
+    """Whether the header of a tar member, of which 100 bytes are the name, is that of `name`.
 
-    def _load(self) -> None:
-        """Read the indices into arrays; millions of strings and dicts would not fit beside many workers."""
-        keys: list[np.ndarray] = []
-        places: list[np.ndarray] = []
-        for number, shard in enumerate(self.shards):
-            samples = self._index(self._tar(number), shard)
-            if number == 0:
-                self.extensions = sorted(samples[0]["members"])
-            keys.append(np.array([sample["key"].encode() for sample in samples]))
-            places.append(np.array([[sample["members"][name] for name in self.extensions] for sample in samples]))
-        self._keys = np.concatenate(keys)
-        # (samples, extensions, 2): offset and size.
-        self._places = np.concatenate(places)
-        if len(np.unique(self._keys)) != len(self._keys):
-            raise UserError(f"{self.root}: two samples have the same key; convert again")
-
-    def _index(self, tar: Path, shard: Shard) -> list[dict[str, Any]]:
-        """The entries of a shard's index, checked against the manifest."""
-        path = tar.with_suffix(".index.json")
-        for file in (tar, path):
-            if not file.is_file():
-                raise UserError(f"{file}: missing though {MANIFEST} lists it; copy it again or convert again")
-        if tar.stat().st_size != shard.bytes:
-            raise UserError(
-                f"{tar}: has {tar.stat().st_size} bytes where {MANIFEST} says {shard.bytes}; "
-                f"copy it again or convert again with `phd shards convert`"
-            )
-        index = path.read_bytes()
-        if sha256(index) != shard.index_sha256:
-            raise UserError(f"{path}: not the index that {MANIFEST} lists; copy it again or convert again")
-        return json.loads(index)["samples"]
+    A name that is long or not ASCII stands in full in a header before it, and here as far as it goes, its other letters
+    as question marks (pax) or in UTF-8 (GNU): https://docs.python.org/3/library/tarfile.html#supporting-tar-formats.
+    """
+    stored = header[:100].rstrip(b"\0")
+    return stored in (name.encode("ascii", "replace")[:100], name.encode()[:100])

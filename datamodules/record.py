@@ -1,11 +1,13 @@
 """What a sample of stage 1 holds, an image and its annotations, and the checks of it.
 
 The JSON record is `{"image": {"file_name", "width", "height", ...}, "annotations": [{"id", "segmentation", "bbox",
-"area", "category"?, "iscrowd"?, ...}]}`, segmentations as compressed RLE, other fields as the source had them.
+"area", "category"?, "iscrowd"?, "annotator"?, ...}]}`, segmentations as compressed RLE, other fields as the source
+had them. Records of concept data are records of images too.
 """
 
 from __future__ import annotations
 
+import struct
 from typing import Any
 
 import torch
@@ -15,13 +17,36 @@ from torchvision.io import ImageReadMode, decode_image
 from datamodules import rle
 from phd.errors import UserError
 
+# A few kilobytes of JPEG can declare 4 billion pixels. Converters have a lower limit, as a setting.
+MOST_PIXELS = 1 << 29
+# Start of frame, every process but the three codes that mean something else (C4, C8, CC).
+FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+
+
+def jpeg_size(data: bytes) -> tuple[int, int] | None:
+    """Height and width in pixels that the header of a JPEG declares (ITU-T T.81, B.2.2); None where it has none."""
+    place = 2
+    while data[:2] == b"\xff\xd8" and place + 9 <= len(data) and data[place] == 0xFF:
+        marker = data[place + 1]
+        if marker == 0xFF:  # a fill byte
+            place += 1
+        elif marker in FRAME_MARKERS:
+            height, width = struct.unpack_from(">HH", data, place + 5)
+            return height, width
+        else:
+            place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+    return None
+
 
 def decode_rgb(data: bytes, where: str) -> Tensor:
     """Decode an image file to (3, H, W) uint8 RGB.
 
     Raises:
-        UserError: It is truncated or no image.
+        UserError: It is truncated, no image, or a JPEG of more than MOST_PIXELS.
     """
+    height, width = jpeg_size(data) or (0, 0)
+    if height * width > MOST_PIXELS:
+        raise UserError(f"{where}: the image claims to have {width} x {height} pixels; scale it down or remove it")
     try:
         return decode_image(torch.frombuffer(bytearray(data), dtype=torch.uint8), mode=ImageReadMode.RGB)
     except (RuntimeError, ValueError) as error:
@@ -29,9 +54,17 @@ def decode_rgb(data: bytes, where: str) -> Tensor:
         raise UserError(f"{where}: the image file {state} and cannot be decoded; replace or remove it") from error
 
 
+def annotator_of(annotation: dict[str, Any]) -> int:
+    """Who drew an annotation, where several people annotated the image independently; 0 is the first."""
+    return annotation.get("annotator", 0)
+
+
 def instances(record: dict[str, Any]) -> list[dict[str, Any]]:
-    """The annotations that are single objects; crowds are regions of many."""
-    return [annotation for annotation in record["annotations"] if not annotation.get("iscrowd")]
+    """The first annotator's annotations of single objects.
+
+    Crowds are regions of many objects, and further annotators drew the same objects again.
+    """
+    return [item for item in record["annotations"] if not item.get("iscrowd") and not annotator_of(item)]
 
 
 def check_annotation(annotation: dict[str, Any], height: int, width: int, where: str) -> None:

@@ -30,19 +30,20 @@ def counts_from_string(counts: str | bytes) -> np.ndarray:
         UserError: The string is not a compressed RLE.
     """
     raw = counts.encode("ascii", "replace") if isinstance(counts, str) else counts
-    codes = np.frombuffer(raw, dtype=np.uint8).astype(np.int64) - 48
+    codes = np.frombuffer(raw, dtype=np.uint8) - np.uint8(48)  # what is below wraps around to more than 63
     if not len(codes):
         return np.zeros(0, dtype=np.int64)
-    if codes.min() < 0 or codes.max() > 63 or codes[-1] & 0x20:
+    last = np.flatnonzero(codes < 0x20)
+    if codes.max() > 63 or codes[-1] >= 0x20:
         raise UserError("the counts string of the RLE is damaged; write it again, e.g. with pycocotools")
-    last = np.flatnonzero((codes & 0x20) == 0)
-    first = np.concatenate(([0], last[:-1] + 1))
-    digits = last - first + 1
-    if digits.max() > 12:  # 60 bits; no mask has longer runs, and the shift below would overflow
+    first = np.empty_like(last)
+    first[0], first[1:] = 0, last[:-1] + 1
+    further = last - first  # digits after the first one
+    if further.max() > 11:  # 60 bits; no mask has longer runs, and the shift below would overflow
         raise UserError("the counts string of the RLE is damaged; write it again, e.g. with pycocotools")
-    place = np.arange(len(codes)) - np.repeat(first, digits)
-    runs = np.add.reduceat((codes & 0x1F) << (5 * place), first)
-    runs -= np.where(codes[last] & 0x10, np.int64(1) << (5 * digits), 0)
+    place = np.arange(len(codes)) - first.repeat(further + 1)
+    runs = np.add.reduceat((codes & 0x1F).astype(np.int64) << (5 * place), first)
+    runs -= (codes[last] & 0x10).astype(np.int64) << (5 * further + 1)
     runs[1::2] = np.cumsum(runs[1::2])
     runs[2::2] = np.cumsum(runs[2::2])
     return runs
@@ -63,10 +64,13 @@ def run_lengths(rle: Any, height: int, width: int) -> np.ndarray:
             f"the RLE has size {list(size)} but the image has [height, width] = [{height}, {width}]; "
             f"mend the annotation or give the image that it was drawn on"
         )
-    runs = counts_from_string(counts) if compressed else np.asarray(counts)
+    try:
+        runs = counts_from_string(counts) if compressed else np.asarray(counts)
+    except ValueError as error:  # lists within the list
+        raise UserError("the counts of the RLE are no whole numbers; mend the annotation") from error
     if runs.ndim != 1 or runs.dtype.kind != "i":
         raise UserError("the counts of the RLE are no whole numbers; mend the annotation")
-    if (runs < 0).any() or runs.sum() != height * width:
+    if not len(runs) or runs.min() < 0 or runs.sum() != height * width:
         raise UserError(
             f"the runs of the RLE cover {runs.sum()} pixels but the image has {height} x {width}; mend the annotation"
         )
@@ -103,27 +107,54 @@ class PixelSampler:
         sampled_rows, self.row_places = np.unique(rows, return_inverse=True)
         sampled_columns, self.column_places = np.unique(columns, return_inverse=True)
         self.shape = (len(sampled_columns), len(sampled_rows))
-        self.rows_in_order = np.array_equal(sampled_rows, rows)
-        # Entry y (x): how many sampled rows (columns) lie before y (x).
-        self.rows_before = np.searchsorted(sampled_rows, np.arange(height + 1))
-        self.columns_before = np.searchsorted(sampled_columns, np.arange(width + 2))
+        rows_in_order = np.array_equal(sampled_rows, rows)
+        self.in_order = rows_in_order and np.array_equal(sampled_columns, columns)
+        self.mirrored = rows_in_order and not self.in_order and np.array_equal(sampled_columns, columns[::-1])
+        # Entry y: how many sampled rows lie before y. Entry x: how many sampled pixels lie before column x, and whether
+        # pixels of it are sampled, 1 or 0.
+        self.rows_before = np.cumsum(np.bincount(sampled_rows + 1, minlength=height + 1))
+        self.pixels_before = np.cumsum(np.bincount(sampled_columns + 1, minlength=width + 1)) * len(sampled_rows)
+        self.column_is_sampled = np.bincount(sampled_columns, minlength=width + 1)
 
     def __call__(self, rle: Any) -> np.ndarray:
-        """The mask at the sampled pixels, (rows, columns) uint8.
+        """The mask at the sampled pixels, (rows, columns) uint8 in Fortran order.
 
         Raises:
             UserError: The RLE is damaged or of another size.
         """
-        boundaries = np.cumsum(run_lengths(rle, self.height, self.width))[:-1]
-        x, y = np.divmod(boundaries, self.height)
+        mask = np.zeros(self.shape, dtype=np.uint8)
+        first, last, part = self._part(rle)
+        mask[first:last] = part
+        return mask.T if self.in_order else mask[self.column_places][:, self.row_places].T
+
+    def draw(self, rle: Any, canvas: np.ndarray) -> None:
+        """Write the mask at the sampled pixels into zeros (rows, columns).
+
+        Raises:
+            UserError: The RLE is damaged or of another size.
+        """
+        if not self.in_order and not self.mirrored:
+            canvas[:] = self(rle)
+            return
+        first, last, part = self._part(rle)
+        (canvas[:, ::-1] if self.mirrored else canvas)[:, first:last] = part.T
+
+    def _part(self, rle: Any) -> tuple[int, int, np.ndarray]:
+        """The sampled columns [first, last) that may show the object, (columns, rows); most objects are small."""
+        boundaries = np.cumsum(run_lengths(rle, self.height, self.width)[:-1])
         num_columns, num_rows = self.shape
-        before, through = self.columns_before[x], self.columns_before[x + 1]
+        if not len(boundaries) or not num_rows:
+            return 0, 0, np.empty((0, num_rows), dtype=np.uint8)
+        x, y = np.divmod(boundaries, self.height)
         # A boundary inside a column that is not sampled lies behind whole columns only.
-        behind = before * num_rows + (through - before) * self.rows_before[y]
-        runs = np.diff(behind, prepend=0, append=num_columns * num_rows)
-        mask = np.repeat(np.arange(len(runs), dtype=np.uint8) & 1, runs).reshape(self.shape)
-        mask = mask[self.column_places]
-        return (mask if self.rows_in_order else mask[:, self.row_places]).T
+        behind = self.pixels_before[x] + self.column_is_sampled[x] * self.rows_before[y]
+        first = int(behind[0]) // num_rows
+        # After an odd number of boundaries the object goes on to the last pixel.
+        last = num_columns if len(behind) % 2 else -(-int(behind[-1]) // num_rows)
+        edges = np.empty(len(behind) + 2, dtype=np.int64)
+        edges[0], edges[1:-1], edges[-1] = first * num_rows, behind, last * num_rows
+        values = np.arange(len(behind) + 1, dtype=np.uint8) & 1
+        return first, last, values.repeat(edges[1:] - edges[:-1]).reshape(last - first, num_rows)
 
 
 def decode_at(rle: dict[str, Any], rows: np.ndarray, columns: np.ndarray) -> np.ndarray:

@@ -18,10 +18,12 @@ from typing import Any
 from phd.errors import UserError
 
 FORMAT, VERSION, MANIFEST = "phd-shards", 1, "shards.json"
+# What a conversion that was killed leaves in place of a manifest.
+JOURNAL = "convert.journal.json"
 # Of one shard: key -> extension -> (offset, size) in bytes, in the order of the tar.
 Places = dict[str, dict[str, tuple[int, int]]]
-# A ustar header holds 100 bytes of name; the longest extension takes 10 of them.
-LONGEST_KEY = 90
+# A ustar header holds 100 bytes of name; the longest extension, `.000000.jpg`, takes 11 of them.
+LONGEST_KEY = 89
 
 
 @dataclass(frozen=True)
@@ -34,22 +36,43 @@ class Shard:
     index_sha256: str
 
 
+FIELDS = {"name": str, "samples": int, "bytes": int, "index_sha256": str}
+
+
 def sha256(data: bytes) -> str:
     """Hexadecimal SHA-256."""
     return hashlib.sha256(data).hexdigest()
+
+
+def shards_of(manifest: dict[str, Any], where: str) -> list[Shard]:
+    """The shards that a manifest lists.
+
+    Raises:
+        UserError: It lists none, or an entry is not of this format or names a file elsewhere.
+    """
+    try:
+        shards = [Shard(**entry) for entry in manifest["shards"]]
+        sound = all(type(getattr(shard, name)) is kind for shard in shards for name, kind in FIELDS.items())
+        if not shards or not sound or any("/" in shard.name for shard in shards):
+            raise ValueError("no shards, or an entry that is none")
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{where}: its list of shards is damaged ({error}); copy it again or convert again") from error
+    return shards
 
 
 def members_of(tar: Path) -> Places:
     """Where each member of a tar lies.
 
     Raises:
-        UserError: The tar is damaged, or holds a member twice.
+        UserError: The tar is damaged, or holds a member twice, or one that is a link or lies in a folder.
     """
     samples: Places = {}
     try:
         with tarfile.open(tar, "r:") as archive:
             for member in archive:
                 key, _, extension = member.name.partition(".")
+                if not member.isreg() or not key or "/" in member.name:
+                    raise UserError(f"{tar}: {member.name} is no plain file of a shard; convert the raw data again")
                 places = samples.setdefault(key, {})
                 if extension in places:
                     raise UserError(f"{tar}: holds {member.name} twice; convert the raw data again")

@@ -1,4 +1,4 @@
-"""Writes shards, all of them or nothing."""
+"""Writes shards, all of them or nothing, or those that a journal lists."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any, BinaryIO
@@ -53,19 +53,26 @@ def terminable() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def files_of(shards: Iterable[Shard]) -> set[str]:
+    """Names of the files of complete shards."""
+    return {f"{shard.name}.{suffix}" for shard in shards for suffix in ("tar", "index.json")}
+
+
 class ShardWriter:
     """Appends samples to shards; made by `new_shards`, which cleans up where it fails.
 
     Attributes:
         shards: The shards that are complete.
         details: Further entries of the manifest, to be filled by whoever writes.
+        bytes: Written so far, contents only.
     """
 
-    def __init__(self, root: Path, kind: str, samples_per_shard: int) -> None:
+    def __init__(self, root: Path, kind: str, samples_per_shard: int, finished: Iterable[Shard] = ()) -> None:
         self.root, self.kind, self.samples_per_shard = root, kind, samples_per_shard
-        self.shards: list[Shard] = []
+        self.shards: list[Shard] = list(finished)
         self.details: dict[str, Any] = {}
-        self._keys: set[str] = set()
+        self.bytes = sum(shard.bytes for shard in self.shards)
+        self._keys = {key for shard in self.shards for key in self._keys_of(shard)}
         self._in_shard = 0
         self._stream: BinaryIO | None = None
         self._tar: TarWriter | None = None
@@ -75,8 +82,8 @@ class ShardWriter:
         """Samples written so far."""
         return len(self._keys)
 
-    def write(self, key: str, members: dict[str, bytes]) -> None:
-        """Append a sample; `members` maps extensions to contents.
+    def write(self, key: str, members: dict[str, bytes]) -> bool:
+        """Append a sample; `members` maps extensions to contents. Says whether that completed a shard.
 
         Raises:
             UserError: The key is used already, or cannot be the name of a member.
@@ -85,12 +92,18 @@ class ShardWriter:
             raise UserError(f"{key}: two samples have this key; rename one of the files")
         if not key or "." in key or "/" in key or len(key.encode()) > LONGEST_KEY:
             raise UserError(f"{key!r}: cannot name a sample; use 1 to {LONGEST_KEY} bytes, no dot, no slash")
-        if self._in_shard == self.samples_per_shard:
-            self._close_shard()
         tar = self._tar or self._open_shard()
-        tar.write({"__key__": key, **members})
+        self.bytes += tar.write({"__key__": key, **members})
         self._keys.add(key)
         self._in_shard += 1
+        full = self._in_shard == self.samples_per_shard
+        if full:
+            self._close_shard()
+        return full
+
+    def _keys_of(self, shard: Shard) -> list[str]:
+        index = json.loads((self.root / f"{shard.name}.index.json").read_bytes())
+        return [sample["key"] for sample in index["samples"]]
 
     @property
     def _name(self) -> str:
@@ -142,52 +155,68 @@ class ShardWriter:
 
     def abandon(self) -> None:
         """Close the files, whatever state they are in."""
-        with contextlib.suppress(OSError):  # a full disk must not keep us from removing what fills it
-            if self._tar is not None:
+        # A full disk must not keep us from removing what fills it.
+        if self._tar is not None:
+            with contextlib.suppress(OSError):
                 self._tar.close()
         if self._stream is not None:
-            self._stream.close()
+            with contextlib.suppress(OSError):
+                self._stream.close()
 
 
-def require_empty(root: Path) -> None:
-    """Check that a folder is new or empty.
+def require_empty(root: Path, but: Collection[str] = ()) -> None:
+    """Check that a folder is new, or holds nothing but files of these names.
 
     Raises:
-        UserError: It is a file, or holds something.
+        UserError: It is a file, or holds something else.
     """
-    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+    if root.exists() and (not root.is_dir() or any(path.name not in but for path in root.iterdir())):
         raise UserError(f"{root}: not an empty folder; remove what it holds or name another one")
 
 
 @contextlib.contextmanager
-def new_shards(root: Path, kind: str, samples_per_shard: int = 1000) -> Iterator[ShardWriter]:
-    """A writer to a new folder; on any error or interrupt the folder is left as it was.
+def new_shards(
+    root: Path,
+    kind: str,
+    samples_per_shard: int = 1000,
+    finished: Iterable[Shard] = (),
+    beside: Collection[str] = (),
+    keep: Callable[[], Collection[str]] = set,
+) -> Iterator[ShardWriter]:
+    """A writer to a folder; on any error or interrupt only what `keep` names stays in it.
 
     Args:
-        root: Folder to fill; new or empty.
+        root: Folder to fill; new or empty, but for the shards that are finished.
         kind: What is converted ("sa1b", "coco").
         samples_per_shard: Samples in each tar but the last.
+        finished: Shards to append to, by an earlier writer.
+        beside: Names of further files that may be there.
+        keep: Names the files that stay when an error or an interrupt ends the writing.
 
     Raises:
         UserError: The folder holds something already or cannot be written, or no sample came.
     """
     if samples_per_shard < 1:
         raise UserError(f"samples per shard is {samples_per_shard}; give at least 1")
-    require_empty(root)
+    finished = list(finished)
+    require_empty(root, files_of(finished) | set(beside))
     made = [path for path in (root, *root.parents) if not path.exists()]
-    writer = ShardWriter(root, kind, samples_per_shard)
+    writer = ShardWriter(root, kind, samples_per_shard, finished)
     try:
         root.mkdir(parents=True, exist_ok=True)
         yield writer
         writer.finish()
     except BaseException as error:
         writer.abandon()
-        # The folder was empty or not there when we came: all that is in it is ours.
+        # The folder held nothing else when we came: all that is in it is ours.
+        kept = keep() if root.is_dir() else set()
         for path in list(root.iterdir()) if root.is_dir() else []:
-            path.unlink()
-        for folder in made:
+            if path.name not in kept:
+                path.unlink()
+        for folder in made if not kept else []:
             if folder.is_dir():
                 folder.rmdir()
         if isinstance(error, OSError):
-            raise UserError(f"{root}: cannot be written ({error}); nothing was kept") from error
+            stays = "the complete shards stay" if kept else "nothing was kept"
+            raise UserError(f"{root}: cannot be written ({error}); {stays}") from error
         raise

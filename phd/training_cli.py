@@ -10,11 +10,12 @@ from typing import Any, NoReturn, cast
 import lightning as L
 import torch
 from jsonargparse import Namespace
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, WandbLogger
-from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
-import callbacks  # noqa: F401 - so that class names resolve without their path
+import callbacks  # its class names resolve without their path
 import datamodules  # noqa: F401
 import phd.stages  # noqa: F401
 from phd.errors import UserError
@@ -26,6 +27,11 @@ warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and 
 warnings.filterwarnings("ignore", message=".*Experiment logs directory .* exists and is not empty.*")
 warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.* is deprecated.*")
 
+# The loader itself holds no state: the data module does.
+warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")
+
+# Where a run writes that names no trainer.default_root_dir.
+RUN_FOLDER = "runs/latest"
 # What torch.load raises on files that are damaged or something else, besides OSError.
 UNREADABLE = (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError)
 # What jsonargparse says about an optional setting beside what is wrong with it.
@@ -72,6 +78,8 @@ class TrainingCLI(LightningCLI):
         super().parse_arguments(parser, args)
         config = self.config[self.config.subcommand]
         self.asked_for = config.model.clone()
+        if config.get("ckpt_path") == "last":
+            config.ckpt_path = last_checkpoint(config, needed=self.config.subcommand != "fit")
         if config.get("ckpt_path"):
             check_checkpoint(Path(config.ckpt_path), config.model.class_path)
 
@@ -111,14 +119,38 @@ class TrainingCLI(LightningCLI):
         """Loggers write into the run folder itself, `trainer.default_root_dir`."""
         config = cast(Any, self.config_init)[self.subcommand]
         if config.trainer.logger in (None, True):
-            root = Path(config.trainer.default_root_dir or "runs/latest")
+            root = Path(config.trainer.default_root_dir or RUN_FOLDER)
             root.mkdir(parents=True, exist_ok=True)
             keep_earlier_metrics(root)
             loggers: list[Any] = [CSVLogger(root, name="", version="", flush_logs_every_n_steps=20)]
             if config.wandb != "disabled":
                 loggers.append(WandbLogger(project="phd", save_dir=root, offline=config.wandb == "offline"))
             kwargs |= {"logger": loggers, "default_root_dir": str(root)}
-        return super().instantiate_trainer(**kwargs)
+        trainer = super().instantiate_trainer(**kwargs)
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # Lightning's own, for one process and for DDP
+            trainer.strategy.checkpoint_io = callbacks.AtomicCheckpointIO()
+        return trainer
+
+
+def last_checkpoint(config: Namespace, needed: bool) -> str | None:
+    """What `--ckpt_path=last` means: the run folder's `checkpoints/last.ckpt`, or a new run where there is none yet.
+
+    So the same command starts a job and, when the job is requeued, resumes it.
+
+    Raises:
+        UserError: There is none although it is needed, or the loggers decide where the checkpoints lie.
+    """
+    if config.trainer.logger not in (None, True):
+        raise UserError(
+            "--ckpt_path=last: trainer.logger decides where this run's checkpoints lie; name the file itself"
+        )
+    path = Path(config.trainer.default_root_dir or RUN_FOLDER) / "checkpoints" / "last.ckpt"
+    if path.is_file():
+        return str(path)
+    if needed:
+        raise UserError(f"--ckpt_path=last: {path} does not exist; name a checkpoint, or train first")
+    rank_zero_info(f"--ckpt_path=last: no {path} yet, so the run starts at the beginning")
+    return None
 
 
 def check_checkpoint(path: Path, class_path: str) -> None:

@@ -136,6 +136,61 @@ def test_what_is_there_is_not_replaced(raw: Path, toy_shards: Path, capsys: pyte
     assert {name: (toy_shards / name).stat().st_mtime_ns for name in files(toy_shards)} == before
 
 
+def test_a_conversion_goes_on(raw: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, whole = raw.with_name("shards"), raw.with_name("whole")
+    options = ["--samples-per-shard", "1", "--workers", "2"]
+    main(["shards", "convert", "sa1b", str(raw), str(whole), *options])
+    image = raw / "sa_000002.jpg"
+    data = image.read_bytes()
+    truncate(raw)
+    said = refused(capsys, "shards", "convert", "sa1b", raw, out, *options)
+    assert f"1 complete shard stays in {out}: go on with --resume" in said
+    assert files(out) == {"shard-000000.tar", "shard-000000.index.json", "convert.journal.json"}
+    assert "go on with --resume" in refused(capsys, "shards", "convert", "sa1b", raw, out, *options)
+    image.write_bytes(data)
+    main(["shards", "convert", "sa1b", str(raw), str(out), *options, "--resume"])
+    assert "3 images" in capsys.readouterr().out
+    assert {name: (out / name).read_bytes() for name in files(out)} == {
+        name: (whole / name).read_bytes() for name in files(whole)
+    }
+    main(["shards", "convert", "sa1b", str(raw), str(out), *options, "--resume"])
+    assert "finished already: 3 images" in capsys.readouterr().out
+
+
+def test_an_interrupt_is_one_line(
+    raw: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from datamodules.convert import sa1b
+
+    read = sa1b.read_pair
+
+    def stopping(pair: sa1b.Pair, max_pixels: int) -> object:
+        if pair.stem == "sa_000003":
+            raise KeyboardInterrupt
+        return read(pair, max_pixels)
+
+    monkeypatch.setattr(sa1b, "read_pair", stopping)
+    out = raw.with_name("shards")
+    with pytest.raises(SystemExit) as end:
+        main(["shards", "convert", "sa1b", str(raw), str(out), "--samples-per-shard", "1"])
+    assert end.value.code == 130
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert said == f"phd: stopped: interrupted; 2 complete shards stay in {out}: go on with --resume"
+
+
+def test_every_kind_has_help(capsys: pytest.CaptureFixture[str]) -> None:
+    from datamodules.convert import KINDS
+
+    for kind in KINDS.values():
+        with pytest.raises(SystemExit) as end:
+            main(["shards", "convert", kind.name, "--help"])
+        assert end.value.code == 0
+        shown = capsys.readouterr().out
+        assert all(name in shown for name, _ in kind.paths)
+        assert all(flag in shown for flag, _ in kind.flags)
+        assert all(flag in shown for flag in ("--resume", "--workers", "--skip-bad", "--max-pixels", "--resize"))
+
+
 def cut_a_tar(shards: Path) -> str:
     tar = shards / "shard-000001.tar"
     tar.write_bytes(tar.read_bytes()[:-4000])

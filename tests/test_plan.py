@@ -92,7 +92,83 @@ def test_a_batch_is_addressed_by_one_integer():
         sampler.set_epoch(epoch)
         straight += list(sampler)
     assert [sampler.batch(number) for number in range(6)] == straight
-    sampler.seek(3)
+
+
+def test_seek_begins_behind_the_samples():
+    sampler = PlannedBatchSampler(23, 4, seed=2, rank=1, world_size=2)
+    straight = [sampler.batch(number) for number in range(6)]
+    assert sampler.seek(1, 8) == 1
     assert list(sampler) == straight[3:4]
     sampler.set_epoch(2)
-    assert list(sampler) == straight[4:]
+    assert list(sampler) == straight[4:]  # the next epoch is whole again
+
+
+@pytest.mark.parametrize(
+    ("num_samples", "consumed", "size", "first_place", "shown"),
+    [
+        # 3 batches of 8 hold 24 of 26; of batches of 4 there are 6, and behind 8 samples the last 4 of them.
+        (26, 8, 4, 2, [8, 12, 16, 20]),
+        # From batches of 4 to batches of 8: 12 consumed, 14 left, one batch of 8; the tail of 6 is left out.
+        (26, 12, 8, 2, [12]),
+        # 5 of 20 consumed: three batches of 4 behind them, 17 = 5 + 3 * 4, and a tail of 3.
+        (20, 5, 4, 2, [5, 9, 13]),
+        # 16 left after 4: an epoch of 5 batches has only room for 4 of them at its end, which is all there are.
+        (20, 4, 4, 1, [4, 8, 12, 16]),
+        (20, 18, 4, 5, []),
+    ],
+)
+def test_seek_with_another_global_batch(num_samples, consumed, size, first_place, shown):
+    sampler = PlannedBatchSampler(num_samples, size, seed=4)
+    assert sampler.seek(3, consumed) == first_place
+    expected = order(num_samples, 4, 3)
+    batches = [[number for _, number in batch] for batch in sampler]
+    assert batches == [expected[begin : begin + size].tolist() for begin in shown]
+    assert first_place + len(batches) == len(sampler)  # the epoch ends with its last place
+
+
+def resumed_epoch(num_samples, sizes, stops, seed=7):
+    """Samples seen in epoch 1 by a run that goes on with (batch size, processes) after so many steps."""
+    seen, consumed = [], 0
+    for (batch_size, world_size), stop in zip(sizes, stops, strict=True):
+        ranks = [PlannedBatchSampler(num_samples, batch_size, seed, rank, world_size) for rank in range(world_size)]
+        assert len({rank.seek(1, consumed) for rank in ranks}) == 1
+        steps = list(zip(*ranks, strict=True))[:stop]
+        seen += [number for step in steps for batch in step for _, number in batch]
+        consumed += len(steps) * batch_size * world_size
+    return seen
+
+
+@pytest.mark.parametrize("num_samples", [64, 67, 71])
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        [(8, 1), (4, 2), (2, 4)],  # the same global batch
+        [(8, 1), (8, 2), (8, 1)],
+        [(3, 2), (5, 1), (2, 4)],
+        [(1, 1), (7, 1), (1, 1)],
+    ],
+)
+@pytest.mark.parametrize("stops", [(1, 1, None), (2, 3, None), (0, 2, None)])
+def test_a_resumed_epoch_neither_repeats_nor_loses(num_samples, sizes, stops):
+    seen = resumed_epoch(num_samples, sizes, stops)
+    assert seen == order(num_samples, 7, 1)[: len(seen)].tolist()
+    last = sizes[-1][0] * sizes[-1][1]
+    assert num_samples - len(seen) < last  # the tail
+
+
+def test_seek_twice_within_an_epoch():
+    """What is consumed by a resumed epoch is counted from the epoch's first sample."""
+    one = resumed_epoch(50, [(4, 1), (6, 1)], (3, None))
+    two = resumed_epoch(50, [(4, 1), (6, 1), (3, 2)], (3, 2, None))
+    assert one == two
+
+
+@pytest.mark.parametrize(("num_samples", "world_size"), [(97, 8), (16, 8), (1000, 7)])
+def test_every_rank_makes_the_same_number_of_steps(num_samples, world_size):
+    for consumed in range(0, num_samples, 13):
+        steps = set()
+        for rank in range(world_size):
+            sampler = PlannedBatchSampler(num_samples, 2, 0, rank, world_size)
+            sampler.seek(0, consumed)
+            steps.add(len(list(sampler)))
+        assert len(steps) == 1

@@ -91,6 +91,30 @@ def test_sampler_is_shared_by_masks_of_one_size_only():
         sample(rle.encode(mask.T))
 
 
+@pytest.mark.parametrize(
+    ("rows", "columns"),
+    [
+        ([0, 3, 4, 9], [1, 2, 8, 11]),
+        ([0, 3, 4, 9], [11, 8, 2, 1]),  # mirrored
+        ([5, 2], [3, 8]),
+        ([0, 0, 4], [2, 2, 3]),
+        ([9], [11]),
+        ([], [3]),
+        ([3], []),
+    ],
+)
+def test_drawn_is_sampled(rows, columns):
+    rng = np.random.default_rng(0)
+    y, x = np.array(rows, dtype=np.int64), np.array(columns, dtype=np.int64)
+    sample = rle.PixelSampler(10, 12, y, x)
+    for _ in range(40):
+        mask = random_mask(rng, 10, 12)
+        code, canvas = rle.encode(mask), np.zeros((len(rows), len(columns)), dtype=np.uint8)
+        sample.draw(code, canvas)
+        assert (canvas == mask[y][:, x]).all()
+        assert (sample(code) == mask[y][:, x]).all()
+
+
 def test_area_and_box():
     mask = np.zeros((7, 9), dtype=np.uint8)
     mask[2:5, 3:8] = 1

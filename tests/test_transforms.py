@@ -7,7 +7,9 @@ from pycocotools import mask as coco_mask
 from raw_samples import annotation, contract, image_bytes, rectangle
 from torchvision.transforms.v2 import functional as v2
 
-from datamodules.transforms import Augmentation, ImageTransform, View, generator, recolour, sampled_pixels
+from datamodules.augmentation import Augmentation, View, draw_view, generator, recolour
+from datamodules.placement import Placement, sampled_pixels
+from datamodules.transforms import ImageTransform
 from phd.errors import UserError
 
 STILL = Augmentation(0.0, 0.0, (1.0, 1.0), 0.0, 0.0, 0.0)
@@ -159,7 +161,7 @@ def test_a_crop_without_instances_is_not_used():
     record = {"annotations": [annotation(1, rectangle(40, 40, 0, 0, 4, 4))]}
     augmentation = replace(STILL, crop_probability=1.0, crop_scale=(0.1, 0.1))
     transform = ImageTransform(contract(40, 40), augmentation)
-    drawn = [transform._draw_view(generator(0, epoch, "key"), 40, 40) for epoch in range(30)]
+    drawn = [draw_view(generator(0, epoch, "key"), augmentation, 40, 40) for epoch in range(30)]
     assert sum(view.top < 3 and view.left < 3 for view in drawn) < 10  # most crops miss the corner
     for epoch in range(30):
         assert transform(jpg, record, "key", epoch).valid.sum() == 1
@@ -167,16 +169,24 @@ def test_a_crop_without_instances_is_not_used():
 
 
 def test_crops_have_the_drawn_area_and_the_shape_of_the_image():
-    transform = ImageTransform(contract(), replace(STILL, crop_probability=1.0, crop_scale=(0.2, 0.5)))
-    views = [transform._draw_view(generator(0, epoch, "key"), 300, 500) for epoch in range(200)]
+    settings = replace(STILL, crop_probability=1.0, crop_scale=(0.2, 0.5))
+    views = [draw_view(generator(0, epoch, "key"), settings, 300, 500) for epoch in range(200)]
     shares = [view.height * view.width / 150_000 for view in views]
     assert 0.19 < min(shares) < 0.22
     assert 0.48 < max(shares) < 0.51
     assert all(abs(view.width / view.height - 500 / 300) < 0.02 for view in views)
     assert all(view.top + view.height <= 300 and view.left + view.width <= 500 for view in views)
     assert not any(view.mirrored for view in views)
-    whole = ImageTransform(contract(), STILL)._draw_view(generator(0, 0, "key"), 300, 500)
-    assert whole == View(0, 0, 300, 500)
+    assert draw_view(generator(0, 0, "key"), STILL, 300, 500) == View(0, 0, 300, 500)
+    assert draw_view(generator(0, 0, "key"), None, 300, 500) == View(0, 0, 300, 500)
+
+
+def test_no_mirror_where_forbidden():
+    settings = replace(Augmentation(), horizontal_flip=1.0)
+    free = [draw_view(generator(0, epoch, "key"), settings, 30, 50) for epoch in range(9)]
+    bound = [draw_view(generator(0, epoch, "key"), settings, 30, 50, flip=False) for epoch in range(9)]
+    assert all(view.mirrored for view in free)
+    assert bound == [replace(view, mirrored=False) for view in free]  # all other numbers stay as drawn
 
 
 @pytest.mark.parametrize(
@@ -206,6 +216,13 @@ def test_recolour_cuts_off():
     image = torch.tensor([0, 100, 255], dtype=torch.uint8).expand(3, 1, 3)
     assert recolour(image, 2.0, 1.0, 1.0)[0, 0].tolist() == [0, 200, 255]
     assert recolour(image, 1.0, 1.0, 1.0) is image
+
+
+def test_recolour_by_the_mean_of_another_image():
+    dark, bright = (torch.full((3, 8, 8), level, dtype=torch.uint8) for level in (50, 150))
+    # Contrast 0.5 halves the distance to the mean: 50 + (150 - 50) / 2.
+    assert (recolour(bright, 1.0, 0.5, 1.0, like=dark) == 100).all()
+    assert (recolour(bright, 1.0, 0.5, 1.0) == 150).all()
 
 
 def test_colours_change_before_the_padding():
@@ -260,7 +277,5 @@ def test_masks_equal_pycocotools_on_the_real_photograph_size():
     code = annotation(1, mask)
     rows = sampled_pixels(288, 288, 288, 0, 1500, mirrored=False)
     columns = sampled_pixels(288, 288, 288, 0, 2250, mirrored=False)
-    example = ImageTransform(contract(288, 288), train=False)
-    masks, count = example._masks([code], 1500, 2250, View(0, 0, 1500, 2250), "key")
-    assert count == 1
-    assert (masks[0].numpy() == coco_mask.decode(code["segmentation"])[rows][:, columns]).all()
+    mask = Placement(contract(288, 288), 1500, 2250, View(0, 0, 1500, 2250)).mask(code["segmentation"])
+    assert (mask == coco_mask.decode(code["segmentation"])[rows][:, columns]).all()

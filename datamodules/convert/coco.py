@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import io
+import struct
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from functools import partial
@@ -12,17 +14,11 @@ from typing import Any
 from PIL import Image, ImageOps
 
 from datamodules import rle
-from datamodules.convert.common import (
-    Converted,
-    Summary,
-    good_annotations,
-    read_file,
-    read_json,
-    tar_safe,
-    write_shards,
-)
+from datamodules.convert.common import convert
+from datamodules.convert.kind import MAX_PIXELS, Converted, Kind, Plan
+from datamodules.convert.raw import TooManyPixels, check_pixels, good_annotations, read_file, read_json, tar_safe
+from datamodules.convert.summary import Summary
 from datamodules.record import check_size, decode_rgb
-from datamodules.writer import require_empty
 from phd.errors import UserError
 
 JPEG_MAGIC = b"\xff\xd8\xff"
@@ -71,6 +67,8 @@ def read_entries(images: Path, annotations: Path) -> list[Entry]:
         for annotation in content["annotations"]:
             by_image[annotation["image_id"]].append(_named(annotation, names, annotations))
         file_names = [image["file_name"] for image in content["images"]]
+        if not all(isinstance(name, str) for name in file_names):
+            raise TypeError("file_name")
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{annotations}: not in COCO's format ({error!r} is missing or wrong)") from error
     if not file_names:
@@ -79,6 +77,9 @@ def read_entries(images: Path, annotations: Path) -> list[Entry]:
         twice = [value for value, count in Counter(values).items() if count > 1]
         if twice:
             raise UserError(f"{annotations}: two images have the {what} {twice[0]!r}; make it unique")
+    for name in map(Path, file_names):
+        if name.is_absolute() or ".." in name.parts:
+            raise UserError(f"{annotations}: file_name {str(name)!r} points outside the folder of images; mend it")
     unknown = sorted(by_image.keys() - listed.keys(), key=str)
     if unknown:
         raise UserError(
@@ -121,7 +122,7 @@ def as_jpeg(data: bytes, height: int, width: int, where: str) -> tuple[bytes, bo
             return data, False
         image.load()
         upright = ImageOps.exif_transpose(image)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, struct.error, *TooManyPixels) as error:
         raise UserError(f"{where}: the image cannot be decoded ({error}); replace or remove it") from error
     if is_jpeg and upright.size != (width, height):
         return data, False
@@ -152,7 +153,7 @@ def compressed(annotation: dict[str, Any], height: int, width: int, where: str) 
     return {"bbox": rle.bounding_box(mask), "area": rle.area(mask, height, width), **annotation, "segmentation": mask}
 
 
-def read_entry(entry: Entry, annotations: Path) -> Converted:
+def read_entry(entry: Entry, annotations: Path, max_pixels: int = MAX_PIXELS) -> Converted:
     """One COCO image with its annotations.
 
     Raises:
@@ -160,6 +161,7 @@ def read_entry(entry: Entry, annotations: Path) -> Converted:
     """
     where = str(entry.path)
     source = read_file(entry.path)
+    check_pixels(source, where, max_pixels)
     said = entry.image.get("height"), entry.image.get("width")
     jpg, reencoded = as_jpeg(source, said[0] or 0, said[1] or 0, where)
     _, height, width = decode_rgb(jpg, where).shape
@@ -173,17 +175,27 @@ def read_entry(entry: Entry, annotations: Path) -> Converted:
         except UserError as error:
             problems.append(error)
     good, empty = good_annotations(masks, height, width, f"{annotations}: {entry.path.name}")
-    return Converted(entry.key, jpg, {"image": image, "annotations": good}, problems + empty, reencoded)
+    return Converted(entry.key, {"jpg": jpg}, {"image": image, "annotations": good}, problems + empty, reencoded)
 
 
-def convert_coco(
-    images: Path,
-    annotations: Path,
-    out: Path,
-    samples_per_shard: int = 1000,
-    max_samples: int | None = None,
-    skip_bad: int = 0,
-) -> Summary:
+def plan_coco(options: argparse.Namespace) -> Plan[Entry]:
+    """All images of a COCO file, also those without annotations."""
+    if not options.images.is_dir():
+        raise UserError(f"{options.images}: no such folder; name the folder with the images")
+    read = partial(read_entry, annotations=options.annotations, max_pixels=options.max_pixels)
+    return Plan(read_entries(options.images, options.annotations), read)
+
+
+COCO = Kind(
+    name="coco",
+    form="image",
+    help="any COCO-format file with its images: the own-data case",
+    paths=(("images", "folder of the images"), ("annotations", "COCO JSON file")),
+    plan=plan_coco,
+)
+
+
+def convert_coco(images: Path, annotations: Path, out: Path, **settings: Any) -> Summary:
     """Convert a COCO file and its images to shards; images without annotations are kept.
 
     JPEG bytes are copied unchanged; other formats, and photos stored lying, become JPEGs of quality 95.
@@ -192,16 +204,9 @@ def convert_coco(
         images: Folder that the file names in `annotations` start from.
         annotations: The COCO file.
         out: New or empty folder.
-        samples_per_shard: Samples in a tar.
-        max_samples: Convert only the first ones.
-        skip_bad: How many bad images and annotations to leave out, and report, before giving up.
+        settings: The flags of the command line (`samples_per_shard`, `max_samples`, `skip_bad`, ...).
 
     Raises:
-        UserError: Something is wrong with a sample; nothing stays in `out`.
+        UserError: Something is wrong with a sample.
     """
-    if not images.is_dir():
-        raise UserError(f"{images}: no such folder; name the folder with the images")
-    require_empty(out)
-    entries = read_entries(images, annotations)
-    read = partial(read_entry, annotations=annotations)
-    return write_shards(out, "coco", entries, read, samples_per_shard, max_samples, skip_bad)
+    return convert(COCO, COCO.options(images, annotations, out, **settings))

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
+import argparse
+import os
 import re
-import tarfile
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from rich.console import Console
 from rich.progress import track
 
-from datamodules.convert.common import (
-    Converted,
-    Summary,
-    good_annotations,
-    read_file,
-    read_json,
-    tar_safe,
-    write_shards,
-)
+from datamodules.convert.common import convert
+from datamodules.convert.kind import MAX_PIXELS, Converted, Kind, Plan
+from datamodules.convert.raw import check_pixels, good_annotations, read_file, read_json, tar_safe
+from datamodules.convert.summary import Summary
+from datamodules.convert.tars import members_of_tar
 from datamodules.record import check_form, check_size, decode_rgb
-from datamodules.writer import require_empty
 from phd.errors import UserError
 
 
@@ -42,7 +40,10 @@ class RawFile:
             return read_file(self.path)
         with self.path.open("rb") as stream:
             stream.seek(self.offset)
-            return stream.read(self.size)
+            data = stream.read(self.size)
+        if len(data) != self.size:
+            raise UserError(f"{self}: is cut short; download the tar again")
+        return data
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,11 @@ class Pair:
     stem: str
     image: RawFile
     record: RawFile
+
+    @property
+    def key(self) -> str:
+        """Key in the shards."""
+        return tar_safe(self.stem)
 
 
 def natural(stem: str) -> list[str | int]:
@@ -63,23 +69,24 @@ def raw_files(raw: Path) -> dict[str, dict[str, RawFile]]:
     """All images and JSONs below a folder and in its tars: path without suffix -> suffix -> file.
 
     Raises:
-        UserError: A tar is damaged.
+        UserError: A tar is damaged, or a folder cannot be read.
     """
     files: dict[str, dict[str, RawFile]] = {}
-    paths = sorted(raw.rglob("*"))
-    for path in track(paths, "looking for files", console=Console(stderr=True), transient=True):
-        if path.suffix in (".jpg", ".json"):
-            files.setdefault(str(path.with_suffix("")), {})[path.suffix] = RawFile(path)
-        elif path.suffix == ".tar":
-            try:
-                with tarfile.open(path, "r:") as archive:
-                    for member in archive:
-                        name = PurePosixPath(member.name)
-                        if member.isfile() and name.suffix in (".jpg", ".json"):
-                            file = RawFile(path, member.name, member.offset_data, member.size)
-                            files.setdefault(str(path / name.with_suffix("")), {})[name.suffix] = file
-            except (tarfile.TarError, OSError) as error:
-                raise UserError(f"{path}: cannot be read as a tar ({error}); download it again") from error
+
+    def refuse(error: OSError) -> None:
+        raise UserError(f"{error.filename}: cannot be read ({error.strerror}); check the path") from error
+
+    folders = os.walk(raw, onerror=refuse) if raw.is_dir() else []
+    for folder, _, names in track(folders, "looking for files", console=Console(stderr=True), transient=True):
+        for path in (Path(folder, name) for name in names):
+            if path.suffix in (".jpg", ".json"):
+                files.setdefault(str(path.with_suffix("")), {})[path.suffix] = RawFile(path)
+            elif path.suffix == ".tar":
+                for member in members_of_tar(path):
+                    name = PurePosixPath(member.name)
+                    if name.suffix in (".jpg", ".json"):
+                        file = RawFile(path, member.name, member.offset_data, member.size)
+                        files.setdefault(str(path / name.with_suffix("")), {})[name.suffix] = file
     return files
 
 
@@ -94,7 +101,7 @@ def find_pairs(raw: Path) -> list[Pair]:
         state = "no .jpg, .json or .tar below it" if raw.is_dir() else "no such folder"
         raise UserError(f"{raw}: {state}; name the folder with the raw files of SA-1B")
     pairs: list[Pair] = []
-    for stem in sorted(files, key=natural):
+    for stem in sorted(sorted(files), key=natural):
         pair = files[stem]
         for have, miss in ((".json", ".jpg"), (".jpg", ".json")):
             if miss not in pair:
@@ -103,7 +110,7 @@ def find_pairs(raw: Path) -> list[Pair]:
     return pairs
 
 
-def read_pair(pair: Pair) -> Converted:
+def read_pair(pair: Pair, max_pixels: int = MAX_PIXELS) -> Converted:
     """One SA-1B sample; every field of its annotations is kept.
 
     Raises:
@@ -112,26 +119,36 @@ def read_pair(pair: Pair) -> Converted:
     record = read_json(pair.record.read(), str(pair.record))
     check_form(record, str(pair.record))
     jpg = pair.image.read()
+    check_pixels(jpg, str(pair.image), max_pixels)
     _, height, width = decode_rgb(jpg, str(pair.image)).shape
     check_size(record, height, width, str(pair.image))
     good, problems = good_annotations(record["annotations"], height, width, str(pair.record))
-    return Converted(tar_safe(pair.stem), jpg, {**record, "annotations": good}, problems)
+    return Converted(pair.key, {"jpg": jpg}, {**record, "annotations": good}, problems)
 
 
-def convert_sa1b(
-    raw: Path, out: Path, samples_per_shard: int = 1000, max_samples: int | None = None, skip_bad: int = 0
-) -> Summary:
+def plan_sa1b(options: argparse.Namespace) -> Plan[Pair]:
+    """All pairs below a folder."""
+    return Plan(find_pairs(options.raw), partial(read_pair, max_pixels=options.max_pixels))
+
+
+SA1B = Kind(
+    name="sa1b",
+    form="image",
+    help="a folder of sa_*.jpg and sa_*.json, or of the published sa_*.tar",
+    paths=(("raw", "folder with the raw files"),),
+    plan=plan_sa1b,
+)
+
+
+def convert_sa1b(raw: Path, out: Path, **settings: Any) -> Summary:
     """Convert raw SA-1B to shards; the JPEG bytes are copied unchanged.
 
     Args:
         raw: Folder with sa_*.jpg and sa_*.json, in subfolders, in tars as downloaded, or both.
         out: New or empty folder.
-        samples_per_shard: Samples in a tar.
-        max_samples: Convert only the first ones.
-        skip_bad: How many bad images and annotations to leave out, and report, before giving up.
+        settings: The flags of the command line (`samples_per_shard`, `max_samples`, `skip_bad`, ...).
 
     Raises:
-        UserError: Something is wrong with a sample; nothing stays in `out`.
+        UserError: Something is wrong with a sample.
     """
-    require_empty(out)
-    return write_shards(out, "sa1b", find_pairs(raw), read_pair, samples_per_shard, max_samples, skip_bad)
+    return convert(SA1B, SA1B.options(raw, out, **settings))

@@ -9,6 +9,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
 
 from phd.contract import Contract, StepOutput
@@ -57,13 +58,26 @@ class Stage(L.LightningModule):
 
     def generator(self, *key: int) -> torch.Generator:
         """A generator on the module's device, a pure function of the run's seed (`seed_everything`) and the key."""
-        seed = 0
-        for part in (int(os.environ.get("PL_GLOBAL_SEED", "0")), *key):
-            seed = (seed * 1_000_003 + part + 1) % (2**63 - 25)
-        return torch.Generator(self.device).manual_seed(seed)
+        return torch.Generator(self.device).manual_seed(_seed(*key))
+
+    def setup(self, stage: str) -> None:
+        """Let DDP look for parameters that a step does not use, unless the strategy says otherwise.
+
+        Which ones take part changes from step to step: with the phase, the branches and the prompts that were drawn,
+        and from process to process. Without the search, DDP waits for the missing gradients. It adds no gradient
+        where no process has one, so such parameters are neither moved nor decayed, as in a single process.
+        """
+        strategy = self.trainer.strategy
+        if stage == "fit" and isinstance(strategy, DDPStrategy):
+            strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
 
     def training_step(self, batch: Any, batch_index: int) -> dict[str, Any]:
-        """Lightning's hook: one step, its terms logged."""
+        """Lightning's hook: one step, its terms logged.
+
+        What draws from torch's own generators (the drop path of a trunk, dropout in trained heads) is keyed to the
+        batch and the process, so that a resumed run draws the same and processes draw differently.
+        """
+        torch.manual_seed(_seed(self.batches_seen, self.global_rank, 1))  # other numbers than the prompts'
         output = self.step(batch, train=True)
         self._log_terms("train", output)
         return {"loss": output.loss, "output": _detached(output)}
@@ -117,6 +131,14 @@ class Stage(L.LightningModule):
     def on_test_start(self) -> None:
         """Move the teacher for `test`."""
         self._move_teacher()
+
+
+def _seed(*key: int) -> int:
+    """A number for generators, from the run's seed and the key."""
+    seed = 0
+    for part in (int(os.environ.get("PL_GLOBAL_SEED", "0")), *key):
+        seed = (seed * 1_000_003 + part + 1) % (2**63 - 25)
+    return seed
 
 
 def _detached(output: StepOutput) -> StepOutput:

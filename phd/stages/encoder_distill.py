@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 
 from phd.batches import ImageBatch
-from phd.contract import Branch, ImageFeatures, MaskPrediction, StepOutput
+from phd.contract import Branch, ImageFeatures, MaskPrediction, Prompts, StepOutput
 from phd.errors import UserError
 from phd.losses.feature import feature_cosine, feature_mse, relative_feature_mse
 from phd.stages.base import Stage
+from phd.stages.cached_teacher import cache_of, move_teacher
+from phd.stages.joint import feature_shares, joint_shares
 from phd.stages.learner import build_learner
 from phd.stages.prompt_loop import MaskWeights, Side, Supervision, run_rounds
 from phd.stages.prompt_mix import PromptMix, draw_prompts, fixed_prompts
@@ -158,6 +160,10 @@ class EncoderDistill(Stage):
             for parameter in self.learner.heads.segment_parameters():
                 parameter.requires_grad_(True)
 
+    def _move_teacher(self) -> None:
+        """With a cache for every sample its trunk stays where it is."""
+        move_teacher(self.teacher, cache_of(self._trainer), self.device)
+
     def on_train_start(self) -> None:
         """A run that resumes within an epoch sees no start of an epoch."""
         self._settle_heads()
@@ -182,7 +188,7 @@ class EncoderDistill(Stage):
         pixels = self.contract.normalise(batch.images, batch.content)
         branches = self.branches if self.teacher is not None else ("tracker",)
         student = Side(self.learner, self.learner.encode(pixels, branches))
-        teacher = self._teacher_side(pixels, branches)
+        teacher = self._teacher_side(batch, pixels, branches)
         terms: dict[str, Tensor] = {}
         if teacher is not None:
             terms |= self.feature_terms(student.features, teacher.features, batch.content, phase, train)
@@ -208,33 +214,47 @@ class EncoderDistill(Stage):
         """Feature terms, means over the levels of all branches, padding left out; in validation all of them."""
         wanted = [name for name in FEATURE_LOSSES if not train or getattr(phase, name) > 0]
         found: dict[str, list[Tensor]] = {name: [] for name in wanted}
-        for branch in self.branches:
-            for ours, reference in zip(mine.branches[branch], theirs.branches[branch], strict=True):
-                valid = self.contract.content_mask(content, ours.shape[-1])
-                for name in wanted:
-                    found[name].append(FEATURE_LOSSES[name](ours, reference, valid))
+        pairs = [
+            pair
+            for branch in self.branches
+            for pair in zip(mine.branches[branch], theirs.branches[branch], strict=True)
+        ]
+        valid = [self.contract.content_mask(content, ours.shape[-1]) for ours, _ in pairs]
+        shares = feature_shares([(reference, cells) for (_, reference), cells in zip(pairs, valid, strict=True)])
+        for (ours, reference), cells, (by_cells, by_power) in zip(pairs, valid, shares, strict=True):
+            for name in wanted:
+                share = by_power if name == "feature_relative_mse" else by_cells
+                found[name].append(share * FEATURE_LOSSES[name](ours, reference, cells))
         return {name: torch.stack(values).mean() for name, values in found.items()}
 
-    def _teacher_side(self, pixels: Tensor, branches: tuple[Branch, ...]) -> Side | None:
+    def _teacher_side(self, batch: ImageBatch, pixels: Tensor, branches: tuple[Branch, ...]) -> Side | None:
+        """The teacher and its features; from a cache its neck makes them, without its trunk."""
         if self.teacher is None:
             return None
+        teacher = self.teacher.model
         with torch.no_grad():
-            return Side(self.teacher.model, self.teacher.model.encode(pixels, branches))
+            if batch.cached is None:
+                return Side(teacher, teacher.encode(pixels, branches))
+            return Side(teacher, ImageFeatures(teacher.neck(batch.cached.dequantised(), branches)))
 
     def _mask_terms(
         self, batch: ImageBatch, student: Side, teacher: Side | None, phase: Phase, train: bool
     ) -> tuple[dict[str, Tensor], dict[str, MaskPrediction]]:
         images, places = batch.valid.nonzero(as_tuple=True)
         target = batch.masks[images, places].float()
-        if not len(target):
-            return {}, {}
         generator = self.generator(self.batches_seen, self.global_rank) if train else self.generator()
         size = self.contract.image_size
-        drawn = (
-            draw_prompts(self.prompts, target, images, size, generator)
-            if train
-            else fixed_prompts(target, images, size)
-        )
+        drawn: dict[str, tuple[Tensor, Prompts]] = {}
+        if len(target):
+            drawn = (
+                draw_prompts(self.prompts, target, images, size, generator)
+                if train
+                else fixed_prompts(target, images, size)
+            )
+        asked = sum(len(chosen) for chosen, _ in drawn.values())
+        share = joint_shares(target.new_tensor(asked))  # before the way out: every process takes part
+        if not drawn:
+            return {name: _zero(student.features) for name, weight in phase.mask_weights().items() if weight > 0}, {}
         content = self.contract.content_mask(batch.content, target.shape[-1])
         sums: dict[str, Tensor] = {}
         masks: dict[str, MaskPrediction] = {}
@@ -250,7 +270,7 @@ class EncoderDistill(Stage):
                 rounds=phase.rounds,
                 generator=generator,
             )
-            weight = len(chosen) / sum(len(c) for c, _ in drawn.values())
+            weight = share * (len(chosen) / asked)
             for name, value in result.terms.items():
                 sums[name] = sums.get(name, value.new_zeros(())) + weight * value
             masks[kind] = MaskPrediction(prompts, result.student, result.teacher, batch.masks[images, places][chosen])
@@ -258,5 +278,5 @@ class EncoderDistill(Stage):
 
 
 def _zero(features: ImageFeatures) -> Tensor:
-    """A zero that depends on every level, for a batch without any instance: no rank skips its backward pass."""
+    """A zero that depends on every level, for a batch without any instance: no process skips its backward pass."""
     return torch.stack([0.0 * level.sum() for levels in features.branches.values() for level in levels]).sum()

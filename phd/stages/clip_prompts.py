@@ -1,0 +1,107 @@
+"""How a clip is prompted: what the first frame gets, and which frames are corrected by clicks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from phd.contract import Prompts
+from phd.errors import UserError
+from phd.prompts import (
+    boxes_from_masks,
+    boxes_to_pixels,
+    centre_points,
+    jitter_boxes,
+    points_to_pixels,
+    random_points,
+)
+
+ClipKind = Literal["mask", "point", "box"]
+KINDS: tuple[ClipKind, ...] = ("mask", "point", "box")
+
+
+@dataclass
+class ClipMix:
+    """Shares of the first prompts, and corrections (SAM 2, arXiv 2408.00714, appendix D.2.2; its training code).
+
+    Attributes:
+        mask: Share of clips whose first frame is given as a mask.
+        point: Share of clips that begin with a point anywhere on the object.
+        box: Share of clips that begin with a box.
+        corrected_frames: Most frames of a clip that are corrected by clicks, the first one among them unless it was
+            given as a mask; how many is drawn.
+        clicks: Corrective clicks in such a frame.
+        box_jitter: Standard deviation of a box edge, as a share of the side.
+        box_jitter_limit: Largest move of an edge, in contract pixels.
+    """
+
+    mask: float = 0.5
+    point: float = 0.25
+    box: float = 0.25
+    corrected_frames: int = 2
+    clicks: int = 3
+    box_jitter: float = 0.1
+    box_jitter_limit: float = 20.0
+
+    def __post_init__(self) -> None:
+        shares = (self.mask, self.point, self.box)
+        if min(shares) < 0 or sum(shares) <= 0:
+            raise UserError(
+                f"prompts: the shares of mask, point and box are {shares}; give shares of at least 0, not all 0"
+            )
+        if self.corrected_frames < 0 or self.clicks < 0:
+            raise UserError("prompts: corrected_frames and clicks count; give at least 0")
+
+
+@dataclass(frozen=True)
+class ClipPlan:
+    """What one step asks.
+
+    Attributes:
+        kind: Of the first prompt.
+        corrected: Numbers of the frames that are corrected.
+        clicks: Corrective clicks in each of them.
+    """
+
+    kind: ClipKind
+    corrected: tuple[int, ...] = ()
+    clicks: int = 0
+
+
+def draw_plan(mix: ClipMix, frames: int, generator: torch.Generator) -> ClipPlan:
+    """A plan for training; one for the whole batch, so that all processes take about as long."""
+    shares = torch.tensor([mix.mask, mix.point, mix.box], device=generator.device)
+    kind = KINDS[int(torch.multinomial(shares, 1, generator=generator))]
+    if mix.corrected_frames == 0 or mix.clicks == 0 or frames < 2:
+        return ClipPlan(kind)
+    first = () if kind == "mask" else (0,)
+    count = int(torch.randint(1, mix.corrected_frames + 1, (1,), generator=generator, device=generator.device))
+    others = (torch.randperm(frames - 1, generator=generator, device=generator.device) + 1).tolist()
+    corrected = sorted({*first, *others[: max(0, count - len(first))]})
+    return ClipPlan(kind, tuple(corrected), mix.clicks)
+
+
+def first_prompts(
+    kind: ClipKind, mix: ClipMix, masks: Tensor, image_size: int, generator: torch.Generator | None
+) -> Prompts:
+    """Points or boxes for the first frame of N objects; fixed ones (centres, tight boxes) without a generator.
+
+    Args:
+        kind: "point" or "box".
+        mix: The jitter of boxes.
+        masks: (N, m, m) in {0, 1}, none of them empty.
+        image_size: Contract pixels.
+        generator: On the device of the masks, or None.
+    """
+    size, index = masks.shape[-1], torch.arange(len(masks), device=masks.device)
+    if kind == "box":
+        boxes = boxes_from_masks(masks)
+        if generator is not None:
+            boxes = jitter_boxes(boxes, mix.box_jitter, mix.box_jitter_limit * size / image_size, size, generator)
+        return Prompts(index, boxes=boxes_to_pixels(boxes, size, image_size))
+    points = centre_points(masks) if generator is None else random_points(masks, generator)
+    points = points_to_pixels(points, size, image_size).unsqueeze(1)
+    return Prompts(index, points=points, labels=torch.ones(points.shape[:2], dtype=torch.long, device=points.device))
