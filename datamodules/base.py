@@ -227,7 +227,8 @@ class ShardDataModule(LightningDataModule):
 
     def _prepare_fit(self) -> None:
         """Check that every rank gets its batches, before the run writes anything; count from the beginning."""
-        trainer, (_, world_size) = self.trainer, self._process()
+        trainer: Any = self.trainer  # Lightning does not declare its list of callbacks
+        _, world_size = self._process()
         if isinstance(self.train_set, ShardSamples):
             cuts(len(self.train_set), self.batch_size, world_size, drop_last=True)
         if trainer is None or trainer.limit_val_batches:

@@ -84,7 +84,8 @@ class Concepts(ShardDataModule):
             root, val_root, val_samples, batch_size, num_workers, max_shards, max_samples, samples, seed, contract
         )
         self.max_positives, self.max_negatives = max_positives, max_negatives
-        self.hard_negative_share, self.max_instances, self.annotator = hard_negative_share, max_instances, annotator
+        self.hard_negative_share, self.max_instances = hard_negative_share, max_instances
+        self.annotator: Annotator = annotator
         self.augmentation = augmentation
 
     def transform(self, contract: Contract, train: bool) -> ConceptTransform:

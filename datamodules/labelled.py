@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from datamodules.reader import ShardReader
 from datamodules.record import annotator_of, check_annotation, decode_rgb, instances
-from phd.contract import LabelledImage
+from phd.outputs import LabelledImage
 
 
 class LabelledImages:

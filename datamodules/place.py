@@ -76,7 +76,8 @@ class Place(L.Callback):
         if not self._loaded:
             return
         loop = trainer.fit_loop
-        counted, whole_epoch = loop.epoch_loop.batch_progress.current, int(trainer.num_training_batches)
+        counted: Any = loop.epoch_loop.batch_progress.current
+        whole_epoch = int(trainer.num_training_batches)
         target = min(self._first_batch, whole_epoch) if self.samples else whole_epoch * bool(counted.processed)
         counted.increment_by(target - counted.processed)
         if loop.restarted_on_epoch_end:

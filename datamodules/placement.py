@@ -54,10 +54,11 @@ class Placement:
         height: Of the images, pixels.
         width: Of the images, pixels.
         view: What is shown of them.
+        mask_scale: How many times finer than the contract's the mask grid is.
     """
 
-    def __init__(self, contract: Contract, height: int, width: int, view: View) -> None:
-        self.view, self.canvas_size, self.grid = view, contract.image_size, contract.mask_size
+    def __init__(self, contract: Contract, height: int, width: int, view: View, mask_scale: int = 1) -> None:
+        self.view, self.canvas_size, self.grid = view, contract.image_size, contract.mask_size * mask_scale
         self.content = contract.content_size(view.height, view.width)
         rows = sampled_pixels(self.content[0], self.canvas_size, self.grid, view.top, view.height, mirrored=False)
         columns = sampled_pixels(self.content[1], self.canvas_size, self.grid, view.left, view.width, view.mirrored)

@@ -36,6 +36,8 @@ class SA1B(ShardDataModule):
         batch_size: Images in a batch of one process.
         num_workers: See there.
         max_masks: Instances per image, M; chosen at random for training, the first ones for validation.
+        mask_scale: How many times finer than the contract's the grid of the masks is; the model's logits are enlarged
+            to it before they are compared, as SAM 2 (arXiv 2408.00714) does at full size.
         augmentation: What to vary in training, or None.
         cache: A teacher cache of these images, joined by key; None for the live teacher.
         cache_missing: What an image without cached features gets: an "error", or the "live" teacher.
@@ -48,7 +50,7 @@ class SA1B(ShardDataModule):
 
     forms = ("image", "concept")
     needs = "images with masks"
-    least: ClassVar = {**ShardDataModule.least, "max_masks": 1}
+    least: ClassVar = {**ShardDataModule.least, "max_masks": 1, "mask_scale": 1}
 
     def __init__(
         self,
@@ -58,6 +60,7 @@ class SA1B(ShardDataModule):
         batch_size: int = 8,
         num_workers: int = 0,
         max_masks: int = 16,
+        mask_scale: int = 1,
         augmentation: Augmentation | None = None,
         cache: str | None = None,
         cache_missing: Missing = "error",
@@ -70,8 +73,9 @@ class SA1B(ShardDataModule):
         super().__init__(
             root, val_root, val_samples, batch_size, num_workers, max_shards, max_samples, samples, seed, contract
         )
-        self.max_masks, self.augmentation = max_masks, augmentation
-        self.cache, self.cache_missing = cache, cache_missing
+        self.max_masks, self.mask_scale, self.augmentation = max_masks, mask_scale, augmentation
+        self.cache = cache
+        self.cache_missing: Missing = cache_missing
         self.cache_join: CacheJoin | None = None
 
     def setup(self, stage: str) -> None:
@@ -92,7 +96,8 @@ class SA1B(ShardDataModule):
     def transform(self, contract: Contract, train: bool) -> ImageTransform:
         """Varied in training only."""
         augmentation = self.augmentation if train else None
-        return ImageTransform(contract, augmentation, self.max_masks, seed=self.seed, train=train)
+        settings = {"seed": self.seed, "train": train, "mask_scale": self.mask_scale}
+        return ImageTransform(contract, augmentation, self.max_masks, **settings)
 
     def collate(self, train: bool) -> Any:
         """Stacks, and reads what the cache has."""

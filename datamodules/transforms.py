@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from datamodules.augmentation import Augmentation, View, draw_colours, draw_view, generator, recolour
+from datamodules.freed_memory import keep_freed_memory
 from datamodules.placement import Placement, require_fit
 from datamodules.record import decode_rgb, instances
 from phd.contract import Contract
@@ -40,9 +41,10 @@ class ImageTransform:
         contract: Canvas, resize rule and mask grid.
         augmentation: What to vary, or None.
         max_masks: Places for instances, M.
-        min_area_cells: Instances with fewer cells on the mask grid are left out.
+        min_area_cells: Instances with fewer cells on the contract's mask grid are left out.
         seed: Of augmentation and choice.
         train: Choose instances at random; otherwise the first ones.
+        mask_scale: How many times finer than the contract's the mask grid is.
     """
 
     def __init__(
@@ -53,11 +55,13 @@ class ImageTransform:
         min_area_cells: int = 4,
         seed: int = 0,
         train: bool = True,
+        mask_scale: int = 1,
     ) -> None:
         if augmentation is not None:
             augmentation.check()
         self.contract, self.augmentation = contract, augmentation
-        self.max_masks, self.min_area_cells = max_masks, min_area_cells
+        self.max_masks, self.mask_scale = max_masks, mask_scale
+        self.min_area_cells = min_area_cells * mask_scale**2
         self.seed, self.train = seed, train
 
     def __call__(self, jpg: bytes, record: dict[str, Any], key: str, epoch: int = 0, where: str = "") -> Example:
@@ -75,6 +79,7 @@ class ImageTransform:
         """
         where = where or key
         rng = generator(self.seed, epoch, key)
+        keep_freed_memory()  # here, because this runs in the process that loads
         image = decode_rgb(jpg, where)
         height, width = int(image.shape[1]), int(image.shape[2])
         require_fit(self.contract, height, width, where)
@@ -82,12 +87,12 @@ class ImageTransform:
         annotations = instances(record)
         if self.train:
             annotations = [annotations[index] for index in rng.permutation(len(annotations))]
-        placement = Placement(self.contract, height, width, view)
+        placement = Placement(self.contract, height, width, view, self.mask_scale)
         masks, count = self._masks(annotations, placement, where)
         whole = View(0, 0, height, width)
         if not count and view != whole:
             # The crop shows no instance: show the whole image rather than none.
-            placement = Placement(self.contract, height, width, whole)
+            placement = Placement(self.contract, height, width, whole, self.mask_scale)
             masks, count = self._masks(annotations, placement, where)
         canvas = placement.canvas(recolour(placement.shown(image), *draw_colours(rng, self.augmentation)))
         return Example(key, canvas, torch.tensor(placement.content), masks, torch.arange(self.max_masks) < count)

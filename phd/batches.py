@@ -56,7 +56,8 @@ class ImageBatch:
     Attributes:
         images: (B, 3, S, S) uint8 RGB canvas.
         content: (B, 2) height and width of the filled part, in contract pixels.
-        masks: (B, M, m, m) uint8 {0, 1} instance masks on the mask grid of the canvas.
+        masks: (B, M, m, m) uint8 {0, 1} instance masks on the mask grid of the canvas, or on one that is a whole number
+            of times finer.
         valid: (B, M) bool, which of the M places hold an instance.
         keys: The B sample keys.
         cached: What the teacher's trunk made of the images, from a cache; None without one.

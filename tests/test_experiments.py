@@ -26,7 +26,8 @@ FILES = sorted(str(path.relative_to(EXPERIMENTS)) for path in EXPERIMENTS.rglob(
 SWEEPS = [name for name in FILES if name.startswith("sweeps/")]
 BACKBONES = [name for name in FILES if name.startswith("backbone/")]
 # What lies under a file besides trainer.yaml, by folder or name.
-UNDER = {"backbone": ["stage1.yaml"], "toy/photos.yaml": ["toy/stage1.yaml"]}
+UNDER = {"backbone": ["stage1.yaml"], "cached.yaml": ["stage1.yaml"], "toy/photos.yaml": ["toy/stage1.yaml"]}
+STAGE2 = ("stage2.yaml", "toy/stage2.yaml")
 
 
 def fit_of(name: str, *more: str) -> list[str]:
@@ -51,8 +52,9 @@ def test_there_is_a_file_for_each_backbone() -> None:
 @pytest.mark.parametrize("name", [name for name in FILES if name not in (*SWEEPS, "trainer.yaml")])
 def test_files_parse(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     config = parsed(fit_of(name), capsys)
-    assert config["model"]["class_path"] == "phd.stages.EncoderDistill"
-    assert config["data"]["class_path"] == "datamodules.SA1B"
+    stage, data = ("MemoryDistill", "Clips") if name in STAGE2 else ("EncoderDistill", "SA1B")
+    assert config["model"]["class_path"] == f"phd.stages.{stage}"
+    assert config["data"]["class_path"] == f"datamodules.{data}"
     written = yaml.safe_load((EXPERIMENTS / name).read_text())
     for section in ("model", "data"):  # and nothing of the file gets lost
         mine = config[section]["init_args"]
@@ -61,9 +63,16 @@ def test_files_parse(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     if name in BACKBONES:
         assert config["model"]["init_args"]["backbone"] == Path(name).stem
     callbacks = [entry["class_path"].rsplit(".", 1)[-1] for entry in config["trainer"]["callbacks"]]
-    assert {"LogMaskIoU", "LogFeatureMSE", "MaskPanels", "StudentArtefact", "Throughput", "ModelCheckpoint"} <= {
-        *callbacks
-    }
+    assert {
+        "LogMaskIoU",
+        "LogJAndF",
+        "LogFeatureMSE",
+        "MaskPanels",
+        "StudentArtefact",
+        "Throughput",
+        "ModelCheckpoint",
+    } <= {*callbacks}
+    assert ("ClipLength" in callbacks) == (name == "stage2.yaml")
 
 
 def contains(mine: Any, value: Any) -> bool:
@@ -104,15 +113,33 @@ def test_sweeps_parse(
         assert config[section]["init_args"][setting] == value
 
 
+def made(target: str, *settings: str, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    """The configuration of the command that a target of the Makefile runs."""
+    make = ["make", "--dry-run", target, "TEACHER=T", "DATA=D", "ARGS=--trainer.max_steps=7", *settings]
+    printed = subprocess.run(make, capture_output=True, text=True, check=True).stdout.replace("\\\n", " ")
+    line = next(line for line in printed.splitlines() if "phd fit" in line)
+    return parsed(shlex.split(line)[1:], capsys)
+
+
+@pytest.mark.parametrize("settings", [[], ["INIT=elsewhere"]])
+def test_make_stage2_takes_the_student_of_stage1(
+    settings: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    config = made("stage2", "BACKBONE=tinyvit_11m", *settings, capsys=capsys)
+    assert config["model"]["class_path"] == "phd.stages.MemoryDistill"
+    student = "elsewhere" if settings else "runs/stage1/tinyvit_11m/student"
+    assert (config["model"]["init_args"]["init_from"], config["model"]["init_args"]["teacher"]) == (student, "T")
+    assert (config["data"]["init_args"]["root"], config["trainer"]["max_steps"]) == ("D", 7)
+    assert config["trainer"]["default_root_dir"] == "runs/stage2/tinyvit_11m"
+
+
 @pytest.mark.parametrize("backbone", ["efficientvit_b0", "tinyvit_11m"])
 def test_make_stage1_runs_a_command_that_parses(
     backbone: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(ROOT)
-    make = ["make", "--dry-run", "stage1", f"BACKBONE={backbone}", "TEACHER=T", "DATA=D", "ARGS=--trainer.max_steps=7"]
-    printed = subprocess.run(make, capture_output=True, text=True, check=True).stdout.replace("\\\n", " ")
-    line = next(line for line in printed.splitlines() if "phd fit" in line)
-    config = parsed(shlex.split(line)[1:], capsys)
+    config = made("stage1", f"BACKBONE={backbone}", capsys=capsys)
     assert (config["model"]["init_args"]["backbone"], config["model"]["init_args"]["teacher"]) == (backbone, "T")
     assert (config["data"]["init_args"]["root"], config["trainer"]["max_steps"]) == ("D", 7)
 
@@ -151,7 +178,8 @@ TOYS = {
 
 
 def test_every_toy_is_fitted() -> None:
-    assert set(TOYS) == {name for name in FILES if name.startswith("toy/")}
+    # Stage 2 has a test of its own, with clips.
+    assert {*TOYS, "toy/stage2.yaml"} == {name for name in FILES if name.startswith("toy/")}
 
 
 @pytest.mark.parametrize("name", TOYS)

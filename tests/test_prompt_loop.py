@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from scripted import BOXES, COUNT, LEFT, POINTS, UPPER, Scripted, added_cells, logits, run, some
+from scripted import BOXES, COUNT, GRID, LEFT, POINTS, SIDE, UPPER, Scripted, added_cells, logits, run, some
 
 from phd.contract import Prompts
+from phd.losses.mask import dice_loss
 from phd.stages.prompt_loop import MaskWeights
 
 
@@ -118,3 +119,22 @@ def test_the_answer_of_the_last_round_is_returned() -> None:
     result = run(student, teacher, rounds=2)
     assert torch.equal(result.student, student.answers[2][:, 0])
     assert torch.equal(some(result.teacher), teacher.answers[2][:, 0])
+
+
+def test_a_finer_target_enlarges_the_logits_and_feeds_back_the_decoders_own() -> None:
+    finer = 2 * GRID
+    target = (torch.rand(COUNT, finer, finer, generator=torch.Generator().manual_seed(3)) > 0.5).float()
+    valid = torch.ones(COUNT, finer, finer, dtype=torch.bool)
+    student = Scripted(logits(0), logits(1))
+    weights = MaskWeights(dice=1.0)
+    result = run(student, None, target=target, valid=valid, supervision="ground_truth", weights=weights, rounds=1)
+    large = [torch.nn.functional.interpolate(answer, (finer, finer), mode="bilinear") for answer in student.answers]
+    expected = torch.stack([dice_loss(answer, target.unsqueeze(1)).mean() for answer in large]).mean()
+    torch.testing.assert_close(result.terms["dice"], expected)
+    torch.testing.assert_close(result.student, large[1][:, 0])
+    assert torch.equal(some(student.asked[1].masks), student.answers[0])
+    # The corrective point lies on a fine cell where the enlarged mask is wrong.
+    x, y = ((some(student.asked[1].points)[:, -1] + 0.5) * finer / SIDE).unbind(-1)
+    rows, columns = y.floor().long(), x.floor().long()
+    wrong = (large[0][:, 0] > 0) != (target > 0)
+    assert wrong[torch.arange(COUNT), rows, columns].all()

@@ -76,6 +76,15 @@ def test_masks_equal_nearest_sampling_of_the_full_mask(resize):
     assert (example.masks[0].numpy() == expected).all()
 
 
+def test_a_finer_mask_grid_is_that_of_a_finer_contract():
+    jpg, record, _ = red_object(90, 70)
+    fine = ImageTransform(contract(128, 64, "squash"), train=False, min_area_cells=16)(jpg, record, "key")
+    scaled = ImageTransform(contract(128, 32, "squash"), train=False, mask_scale=2)(jpg, record, "key")
+    assert scaled.masks.shape[-1] == 64
+    assert torch.equal(scaled.masks, fine.masks)
+    assert torch.equal(scaled.image, fine.image)
+
+
 def test_mask_cells_and_contract_agree_on_what_is_content():
     """Beyond the content there is neither image nor mask, by the rule of `Contract.content_mask`."""
     terms = contract(64, 16, "pad")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import socket
 import threading
 import time
@@ -49,11 +50,11 @@ class Claims:
         if descriptor is None:
             yield False
             return
-        os.write(descriptor, json.dumps({"host": self.host, "pid": self.pid, "token": self.token}).encode())
         stop = threading.Event()
         beat = threading.Thread(target=self._beat, args=(descriptor, stop), daemon=True)
         beat.start()
         try:
+            os.write(descriptor, json.dumps({"host": self.host, "pid": self.pid, "token": self.token}).encode())
             yield True
         finally:
             stop.set()
@@ -62,6 +63,15 @@ class Claims:
                 if path.stat().st_ino == os.fstat(descriptor).st_ino:
                     path.unlink()
             os.close(descriptor)
+
+    def sweep(self) -> None:
+        """Remove what builders left that were killed; to be called when every shard is there, so none is needed."""
+        for path in self.root.glob("features-*.claim"):
+            self._clear(path)
+        for path in self.root.glob("*.partial"):
+            token = re.search(r"-(\d+)-[0-9a-f]{8}\.partial$", path.name)
+            if token and f".{self.host}-" in path.name and not is_alive(int(token[1])):
+                path.unlink(missing_ok=True)
 
     def _create(self, path: Path) -> int | None:
         try:

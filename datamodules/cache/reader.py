@@ -74,7 +74,7 @@ class CacheReader:
         """Digest of the image file that the features of this key were made from."""
         places = self._places([key])
         assert places is not None, f"{key} is not in the cache"
-        return self._digests[places[0]].decode()
+        return bytes(self._digests[places[0]]).decode()
 
     def read(self, keys: Sequence[str]) -> CachedTrunk | None:
         """The features of a batch in the order of the keys, or None where one of them is not cached.
@@ -136,7 +136,7 @@ class CacheReader:
     def _fill(self, tensor: Tensor, shard: int, offset: int, name: str) -> None:
         """Read a member into a tensor's own memory, and its header beside it."""
         header = bytearray(BLOCK)
-        rest = memoryview(tensor.view(torch.uint8).numpy()).cast("B")
+        rest = tensor.view(torch.uint8).numpy().data.cast("B")
         count = os.preadv(self._descriptor(shard), [header, rest], offset - BLOCK) - BLOCK
         while 0 <= count < len(rest):  # a network file system may answer in parts
             rest, offset = rest[count:], offset + count
@@ -174,7 +174,7 @@ class CacheReader:
         self._shards, self._offsets = np.concatenate(shards)[order], np.concatenate(offsets)[order]
         twice = np.flatnonzero(self._keys[1:] == self._keys[:-1])
         if len(twice):
-            raise UserError(f"{self.root}: holds {self._keys[twice[0]].decode()} twice; build the cache again")
+            raise UserError(f"{self.root}: holds {bytes(self._keys[twice[0]]).decode()} twice; build the cache again")
 
     def _member_offsets(self, part: Part, samples: list[dict[str, Any]]) -> np.ndarray:
         """Where the members of the samples of a shard begin, (samples, members)."""

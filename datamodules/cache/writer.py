@@ -24,7 +24,7 @@ BLOCK, RECORD = tarfile.BLOCKSIZE, tarfile.RECORDSIZE
 
 def raw(tensor: Tensor) -> memoryview:
     """The bytes of a contiguous tensor, not copied; numpy has no bfloat16, so they go as bytes."""
-    return memoryview(tensor.detach().cpu().contiguous().view(torch.uint8).numpy()).cast("B")
+    return tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data.cast("B")
 
 
 def tar_bytes(samples: int, recipe: Recipe) -> int:
@@ -109,9 +109,9 @@ class FeatureWriter:
         size = self._stream.tell()
         try:
             self._partial.replace(self.root / self.part.tar)
+            publish(self.root / self.part.index, self._index(size), self.token)
         except FileNotFoundError:
             return  # we were taken for dead, and another builder makes this shard
-        publish(self.root / self.part.index, self._index(size), self.token)
 
     def _index(self, size: int) -> bytes:
         errors = torch.stack(self._errors)

@@ -4,12 +4,13 @@ import colorsys
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from datamodules.shapes.outlines import Field
 from datamodules.shapes.textures import Colour
 
-_SIDE = 96  # noise is made at this size and enlarged: a photograph's background is a little out of focus
+SIDE = 96  # noise is made at this size and enlarged: a photograph's background is a little out of focus
 _STRETCHES = ((1, 1), (2, 2), (4, 4), (9, 9), (2, 5), (5, 2), (1, 3), (2, 12), (12, 2))
 
 
@@ -72,43 +73,75 @@ def paint_background(background: Background, height: int, width: int) -> Field:
     Returns:
         RGB planes `(3, height, width)` in [0, 255], before light, blur and grain.
     """
+    return enlarge(backdrop(background), height, width)
+
+
+def backdrop(background: Background, side: int = SIDE) -> NDArray[np.uint8]:
+    """Make a background at a small size.
+
+    Args:
+        background: what to make.
+        side: of the result, in pixels.
+
+    Returns:
+        RGB planes `(3, side, side)`.
+    """
     rng = np.random.default_rng(background.seed)
-    texture = smooth_noise(rng, background.stretch, background.roughness)
-    shade = 1.0 + 0.08 * smooth_noise(rng, (2, 2), 0.8)
+    texture = smooth_noise(rng, background.stretch, background.roughness, side)
+    shade = 1.0 + 0.08 * smooth_noise(rng, (2, 2), 0.8, side)
     image = _through_palette(texture, background.colours)
     if background.horizon is not None:
-        far = _through_palette(smooth_noise(rng, (1, 2), 0.4), background.far_colours)
-        ridge = background.horizon + 0.03 * smooth_noise(rng, (2, 2), 0.5)[0]
-        rows = (np.arange(_SIDE, dtype=np.float32)[:, None] + 0.5) / _SIDE
-        near_share = np.clip((rows - ridge[None, :]) * _SIDE / 1.5 + 0.5, 0.0, 1.0)
+        far = _through_palette(smooth_noise(rng, (1, 2), 0.4, side), background.far_colours)
+        ridge = background.horizon + 0.03 * smooth_noise(rng, (2, 2), 0.5, side)[0]
+        rows = (np.arange(side, dtype=np.float32)[:, None] + 0.5) / side
+        near_share = np.clip((rows - ridge[None, :]) * side / 1.5 + 0.5, 0.0, 1.0)
         image = near_share * image + (1.0 - near_share) * far
-    small = np.clip(image * shade * 255.0, 0, 255).astype(np.uint8)
+    return np.clip(image * shade * 255.0, 0, 255).astype(np.uint8)
+
+
+def enlarge(
+    small: NDArray[np.uint8], height: int, width: int, box: tuple[float, float, float, float] | None = None
+) -> Field:
+    """Bring a backdrop, or the part of it that a camera sees, to the size of an image.
+
+    Args:
+        small: RGB planes `(3, side, side)`.
+        height: image height in pixels.
+        width: image width in pixels.
+        box: the part, as left, top, right, bottom in fractions of the backdrop; None is all of it.
+
+    Returns:
+        RGB planes `(3, height, width)` in [0, 255].
+    """
+    side = small.shape[-1]
+    part = None if box is None else (box[0] * side, box[1] * side, box[2] * side, box[3] * side)
     large = np.empty((3, height, width), dtype=np.float32)
     for plane, channel in zip(large, small, strict=True):
-        plane[:] = np.asarray(Image.fromarray(channel).resize((width, height), Image.Resampling.BICUBIC))
+        plane[:] = np.asarray(Image.fromarray(channel).resize((width, height), Image.Resampling.BICUBIC, part))
     return large
 
 
-def smooth_noise(rng: np.random.Generator, cells: tuple[int, int], roughness: float) -> Field:
+def smooth_noise(rng: np.random.Generator, cells: tuple[int, int], roughness: float, side: int = SIDE) -> Field:
     """Sum octaves of smooth noise, from coarse to fine, each twice as fine and `roughness` times as strong.
 
     Args:
         rng: where the noise comes from.
         cells: cells of the coarsest octave along (x, y).
         roughness: amplitude of one octave over that of the octave before.
+        side: of the result.
 
     Returns:
-        A field `(_SIDE, _SIDE)` with mean 0 and standard deviation 1.
+        A field `(side, side)` with mean 0 and standard deviation 1.
     """
     columns, rows = cells[0] + 1, cells[1] + 1
     field = rng.standard_normal((rows, columns), dtype=np.float32)
     amplitude = 1.0
-    while max(columns, rows) < _SIDE:
-        columns, rows, amplitude = min(2 * columns, _SIDE), min(2 * rows, _SIDE), amplitude * roughness
+    while max(columns, rows) < side:
+        columns, rows, amplitude = min(2 * columns, side), min(2 * rows, side), amplitude * roughness
         field = _resize(field, rows, columns)
         field += np.float32(amplitude) * rng.standard_normal((rows, columns), dtype=np.float32)
-    if (rows, columns) != (_SIDE, _SIDE):
-        field = _resize(field, _SIDE, _SIDE)
+    if (rows, columns) != (side, side):
+        field = _resize(field, side, side)
     return (field - field.mean()) / (field.std() + np.float32(1e-6))
 
 

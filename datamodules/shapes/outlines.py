@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 Field = NDArray[np.floating]
 """One real number per pixel; float32 in, float32 out."""
 
+BAR_THICKNESS = 0.14  # of a bar, over that of its circle
+
 
 def disk(u: Field, v: Field) -> Field:
     """The full circle."""
@@ -74,8 +76,16 @@ def arrow(u: Field, v: Field) -> Field:
     return np.minimum(head, shaft)
 
 
+def bar(u: Field, v: Field) -> Field:
+    """A long straight strip, `BAR_THICKNESS` of its length across; nothing that is asked for, it hides things."""
+    return np.maximum(np.abs(u) - BAR_THICKNESS, np.abs(v) - 0.98)
+
+
 OUTLINES: dict[str, Callable[[Field, Field], Field]] = {
     function.__name__: function
     for function in (disk, ring, square, rectangle, triangle, star, cross, heart, crescent, arrow)
 }
 """Shape name -> signed distance (negative inside) of local points (u right, v down), in radii."""
+
+ALL_OUTLINES = {**OUTLINES, "bar": bar}
+"""The same with what is no thing."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.shapes.outlines import OUTLINES, Field
+from datamodules.shapes.outlines import ALL_OUTLINES, Field
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def outline_mask(shape: str, pose: Pose, height: int, width: int) -> tuple[NDArr
         Its mask in the frame `(height, width)`, and its area in pixels, what lies outside the frame included.
     """
     patch = patch_around(pose, height, width, clip=False)
-    inside = OUTLINES[shape](patch.u, patch.v) < 0
+    inside = ALL_OUTLINES[shape](patch.u, patch.v) < 0
     mask = np.zeros((height, width), dtype=bool)
     top, left = max(patch.rows.start, 0), max(patch.columns.start, 0)
     bottom, right = min(patch.rows.stop, height), min(patch.columns.stop, width)

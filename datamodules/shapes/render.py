@@ -1,13 +1,14 @@
 """Scene -> image and masks, in numpy, by signed distances."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from datamodules.shapes.background import Background, paint_background
-from datamodules.shapes.outlines import OUTLINES, Field
+from datamodules.shapes.background import Background, enlarge, paint_background
+from datamodules.shapes.outlines import ALL_OUTLINES, Field
 from datamodules.shapes.placement import Pose, patch_around
 from datamodules.shapes.textures import TEXTURES
 from datamodules.shapes.world import Identity, Scene
@@ -18,8 +19,23 @@ _RIM_WIDTH = 0.16  # radii over which a thing darkens towards its border
 _RIM_DEPTH = 0.22
 
 
+@dataclass(frozen=True)
+class Shot:
+    """One frame of a film, as far as the things are not concerned.
+
+    Attributes:
+        backdrop: the background of the whole film, RGB planes `(3, side, side)`.
+        box: the part of it in the frame, as left, top, right, bottom in fractions of its side.
+        number: of the frame; its grain is its own.
+    """
+
+    backdrop: NDArray[np.uint8]
+    box: tuple[float, float, float, float]
+    number: int
+
+
 def render(
-    scene: Scene, height: int, width: int, poses: Sequence[Pose] | None = None
+    scene: Scene, height: int, width: int, poses: Sequence[Pose] | None = None, shot: Shot | None = None
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """Render a scene.
 
@@ -28,6 +44,7 @@ def render(
         height: image height in pixels.
         width: image width in pixels.
         poses: where the things are instead of at their own poses, one per thing, in their order.
+        shot: what a moving camera sees behind them instead of the scene's background at rest.
 
     Returns:
         The RGB image `(height, width, 3)` and the visible pixels of each thing `(things, height, width)`; a
@@ -35,12 +52,15 @@ def render(
     """
     if poses is None:
         poses = [thing.pose for thing in scene.things]
-    canvas = paint_background(scene.background, height, width)
+    if shot is None:
+        canvas = paint_background(scene.background, height, width)
+    else:
+        canvas = enlarge(shot.backdrop, height, width, shot.box)
     owner = np.full((height, width), -1, dtype=np.int16)
     for index, (thing, pose) in enumerate(zip(scene.things, poses, strict=True)):
         _draw(canvas, owner, index, thing.identity, pose)
     masks = owner[None] == np.arange(len(scene.things), dtype=np.int16)[:, None, None]
-    return _photograph(canvas, scene.background), masks
+    return _photograph(canvas, scene.background, () if shot is None else (1 + shot.number,)), masks
 
 
 def _draw(canvas: Field, owner: NDArray[np.int16], index: int, identity: Identity, pose: Pose) -> None:
@@ -48,7 +68,7 @@ def _draw(canvas: Field, owner: NDArray[np.int16], index: int, identity: Identit
     patch = patch_around(pose, canvas.shape[1], canvas.shape[2], margin=_SHADOW_REACH)
     if patch.u.size == 0:
         return
-    distance = OUTLINES[identity.shape](patch.u, patch.v).astype(np.float32, copy=False)
+    distance = ALL_OUTLINES[identity.shape](patch.u, patch.v).astype(np.float32, copy=False)
     sharpness = np.float32(patch.radius)  # one pixel in local units is 1 / radius
 
     below = canvas[:, patch.rows, patch.columns]
@@ -66,14 +86,14 @@ def _draw(canvas: Field, owner: NDArray[np.int16], index: int, identity: Identit
     owner[patch.rows, patch.columns][distance < 0] = index
 
 
-def _photograph(canvas: Field, background: Background) -> NDArray[np.uint8]:
-    """Light, lens blur and sensor noise."""
+def _photograph(canvas: Field, background: Background, number: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Light, lens blur and sensor noise, which is another one for each number."""
     height, width = canvas.shape[1:]
     toward_x, toward_y = background.light
     x = np.linspace(-toward_x, toward_x, width, dtype=np.float32)
     y = np.linspace(-toward_y, toward_y, height, dtype=np.float32)
     light = 1.0 + x[None, :] + y[:, None]
-    rng = np.random.default_rng([background.seed, height, width])
+    rng = np.random.default_rng([background.seed, height, width, *number])
     grain = rng.standard_normal((height, width), dtype=np.float32) * np.float32(background.grain)
     # Noise first, so that one blur serves both: a sensor's noise is smooth after the camera's own processing.
     lit = canvas * light + grain

@@ -2,9 +2,6 @@
 
 import io
 import json
-import multiprocessing
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,13 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from pycocotools import mask as coco_mask
-from rich.console import Console
-from rich.progress import track
 from scipy.ndimage import distance_transform_edt
 
 from datamodules.shapes.render import render
 from datamodules.shapes.world import numbered_scene
-from phd.errors import UserError
+from datamodules.shapes.writing import check_order, write_numbered
 
 JPEG_QUALITY = 92
 
@@ -36,21 +31,8 @@ def write_sa1b(out: Path, samples: int, seed: int, workers: int = 1) -> None:
     Raises:
         UserError: `out` is a file or holds something, or a number is out of range.
     """
-    for name, value, least in (("samples", samples, 1), ("seed", seed, 0), ("workers", workers, 1)):
-        if value < least:
-            raise UserError(f"{name} is {value}: give a number of at least {least}")
-    if out.is_file():
-        raise UserError(f"{out} is a file: name a folder that does not exist yet")
-    if out.is_dir() and any(out.iterdir()):
-        raise UserError(f"{out} is not empty: name another folder, or delete it first")
-    out.mkdir(parents=True, exist_ok=True)
-    for _ in track(
-        _write_all(out, samples, seed, workers),
-        description="rendering scenes",
-        total=samples,
-        console=Console(stderr=True),
-    ):
-        pass
+    check_order(out, samples, seed, workers)
+    write_numbered(partial(_write_one, out, seed), samples, workers, "rendering scenes")
 
 
 def sa1b_record(masks: NDArray[np.bool_], image_id: int, file_name: str) -> dict[str, Any]:
@@ -82,16 +64,6 @@ def sa1b_record(masks: NDArray[np.bool_], image_id: int, file_name: str) -> dict
         )
     image = {"image_id": image_id, "width": width, "height": height, "file_name": file_name}
     return {"image": image, "annotations": annotations}
-
-
-def _write_all(out: Path, samples: int, seed: int, workers: int) -> Iterator[None]:
-    write = partial(_write_one, out, seed)
-    if workers == 1:
-        yield from map(write, range(samples))
-        return
-    # A forked process would inherit the locks of the parent's threads.
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        yield from pool.map(write, range(samples), chunksize=16)
 
 
 def _write_one(out: Path, seed: int, index: int) -> None:

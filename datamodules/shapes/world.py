@@ -78,6 +78,11 @@ def random_identity(rng: np.random.Generator) -> Identity:
     return Identity(shape, colour, texture, rgb, shade, period=float(rng.uniform(0.40, 0.52)))
 
 
+def similar_identity(rng: np.random.Generator, model: Identity) -> Identity:
+    """Draw an identity that is easily mistaken for another: the same, or with one attribute redrawn."""
+    return _alike(rng, model, random_identity(rng))
+
+
 def random_pose(rng: np.random.Generator) -> Pose:
     """Draw where a thing is; small things are as frequent as large ones."""
     return Pose(
@@ -148,7 +153,11 @@ def _random_member(rng: np.random.Generator, things: list[Thing]) -> Identity:
     fresh = random_identity(rng)
     if not things or rng.random() < 0.7:
         return fresh
-    model = things[int(rng.integers(len(things)))].identity
+    return _alike(rng, things[int(rng.integers(len(things)))].identity, fresh)
+
+
+def _alike(rng: np.random.Generator, model: Identity, fresh: Identity) -> Identity:
+    """Return the model, whole or with one attribute of the fresh identity."""
     kind = int(rng.integers(4))
     if kind == 0:
         return model

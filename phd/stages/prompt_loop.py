@@ -12,6 +12,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from phd.contract import ImageFeatures, Masks, Prompts
 from phd.losses.mask import hard_iou, mask_loss
@@ -86,33 +87,45 @@ def run_rounds(
         student: The trained model.
         teacher: The reference, or None where only ground truth supervises.
         prompts: P prompts of one kind.
-        target: (P, m, m) ground-truth masks in {0, 1}.
-        valid: (P, m, m) bool, the cells on image content.
+        target: (P, g, g) ground-truth masks in {0, 1}; where g is more than the decoder's m, its logits are enlarged.
+        valid: (P, g, g) bool, the cells on image content.
         supervision: Whose masks the student is compared with.
         weights: Of the mask terms.
         rounds: R.
         generator: Draws the corrective points.
     """
     collected: dict[str, list[Tensor]] = {}
-    size, image_size = target.shape[-1], student.model.contract.image_size
+    contract = student.model.contract
+    size, image_size = target.shape[-1], contract.image_size
     outside = ~valid.unsqueeze(1)
+    unseen = on_grid(valid.float().unsqueeze(1), contract.mask_size).squeeze(1) < 0.5
+    if prompts.masks is not None:
+        prompts = replace(prompts, masks=on_grid(prompts.masks, contract.mask_size))
     for number in range(rounds + 1):
         mine = student.model.segment(student.features, prompts)
-        mine = replace(mine, logits=mine.logits.masked_fill(outside, OUTSIDE))
+        fed_back = mine.best()[0].detach().masked_fill(unseen, OUTSIDE)
+        mine = replace(mine, logits=on_grid(mine.logits, size).masked_fill(outside, OUTSIDE))
         theirs = None
         if teacher is not None:
             with torch.no_grad():
                 theirs = teacher.model.segment(teacher.features, prompts)
-            theirs = replace(theirs, logits=theirs.logits.masked_fill(outside, OUTSIDE))
+            theirs = replace(theirs, logits=on_grid(theirs.logits, size).masked_fill(outside, OUTSIDE))
         for compare in _comparisons(supervision, mine, theirs, target, outside, weights):
             for name, value in compare().items():
                 collected.setdefault(name, []).append(value)
         best, _ = mine.best()
         reference = target - 0.5 if theirs is None or supervision == "ground_truth" else theirs.best()[0]
         if number < rounds:
-            prompts = _corrected(prompts, best.detach(), reference, valid, size, image_size, generator)
+            prompts = _corrected(prompts, best.detach(), reference, fed_back, valid, size, image_size, generator)
     terms = {name: torch.stack(values).mean() for name, values in collected.items()}
     return Rounds(terms, best, None if theirs is None else theirs.best()[0])
+
+
+def on_grid(logits: Tensor, size: int) -> Tensor:
+    """Logits (P, K, m, m) on a grid of another size, bilinearly."""
+    if logits.shape[-1] == size:
+        return logits
+    return functional.interpolate(logits.float(), (size, size), mode="bilinear", align_corners=False)
 
 
 def _comparisons(
@@ -160,6 +173,7 @@ def _corrected(
     prompts: Prompts,
     mine: Tensor,
     reference: Tensor,
+    fed_back: Tensor,
     valid: Tensor,
     size: int,
     image_size: int,
@@ -171,4 +185,4 @@ def _corrected(
     if prompts.points is not None and prompts.labels is not None:
         points = torch.cat([prompts.points, points], dim=1)
         labels = torch.cat([prompts.labels, labels], dim=1)
-    return replace(prompts, points=points, labels=labels, masks=mine.unsqueeze(1))
+    return replace(prompts, points=points, labels=labels, masks=fed_back.unsqueeze(1))
