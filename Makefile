@@ -7,6 +7,7 @@ STAMP    := $(VENV)/.installed
 BACKBONE ?= efficientvit_b0
 TEACHER  ?= facebook/sam3
 DATA     ?=
+INIT     ?= runs/stage1/$(BACKBONE)/student
 WANDB    ?= disabled
 ARGS     ?=
 export TOKENIZERS_PARALLELISM := false
@@ -44,6 +45,12 @@ stage1: $(STAMP) ## distil the image encoder: make stage1 BACKBONE=tinyvit_11m T
 	  --model.teacher=$(TEACHER) --data.root=$(DATA) --trainer.default_root_dir=runs/stage1/$(BACKBONE) \
 	  --wandb=$(WANDB) $(ARGS)
 
+stage2: $(STAMP) ## distil the memory into the student of stage 1: make stage2 BACKBONE=tinyvit_11m DATA=shards [INIT=student]
+	@test -n "$(DATA)" || { echo "make stage2: name the shards, DATA=FOLDER (phd shards convert makes them)" >&2; exit 2; }
+	$(BIN)/phd fit -c experiments/trainer.yaml -c experiments/stage2.yaml --model.init_from=$(INIT) \
+	  --model.teacher=$(TEACHER) --data.root=$(DATA) --trainer.default_root_dir=runs/stage2/$(BACKBONE) \
+	  --wandb=$(WANDB) $(ARGS)
+
 students: $(STAMP) ## the nine students with parameters and GMACs
 	$(BIN)/phd students
 
@@ -56,4 +63,4 @@ sweep: $(STAMP) ## run experiments/sweeps/stage1_lr.yaml on this machine, withou
 clean: ## remove caches and runs; the environment stays
 	rm -rf runs .pytest_cache .ruff_cache dist
 
-.PHONY: help install demo test test-all lint stage1 students toy-teacher sweep clean
+.PHONY: help install demo test test-all lint stage1 stage2 students toy-teacher sweep clean

@@ -1,8 +1,10 @@
 """Callbacks shared by the three stages."""
 
 from callbacks.atomic_checkpoint import AtomicCheckpointIO
+from callbacks.clip_length import ClipLength
 from callbacks.last_checkpoint import LastCheckpoint
 from callbacks.log_feature_mse import LogFeatureMSE
+from callbacks.log_j_and_f import LogJAndF
 from callbacks.log_mask_iou import LogMaskIoU
 from callbacks.mask_panels import MaskPanels
 from callbacks.metric_logger import MetricLogger
@@ -12,8 +14,10 @@ from callbacks.throughput import Throughput
 
 __all__ = [
     "AtomicCheckpointIO",
+    "ClipLength",
     "LastCheckpoint",
     "LogFeatureMSE",
+    "LogJAndF",
     "LogMaskIoU",
     "MaskPanels",
     "MetricLogger",

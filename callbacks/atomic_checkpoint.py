@@ -32,7 +32,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             UserError: The disk is full or the folder cannot be written; the earlier checkpoint is kept.
         """
         if "://" in str(path):
-            super().save_checkpoint(checkpoint, path, storage_options)
+            super().save_checkpoint(checkpoint, str(path), storage_options)
             return
         target = Path(path)
         partial = target.with_name(f"{target.name}.partial")

@@ -8,8 +8,9 @@ from torch.nn.functional import cosine_similarity
 from torchmetrics import MeanMetric, Metric
 
 from callbacks.metric_logger import MetricLogger
-from phd.contract import Contract, StepOutput
+from phd.contract import Contract
 from phd.metrics import FeatureMSE
+from phd.outputs import StepOutput
 
 
 class LogFeatureMSE(MetricLogger):

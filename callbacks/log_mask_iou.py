@@ -8,9 +8,10 @@ from typing import Literal
 from torchmetrics import Metric
 
 from callbacks.metric_logger import MetricLogger
-from phd.contract import Contract, StepOutput
+from phd.contract import Contract
 from phd.errors import UserError
 from phd.metrics import MaskIoU
+from phd.outputs import StepOutput
 
 References = Literal["teacher", "ground_truth"]
 

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from callbacks.run_folder import is_dry_run, run_folder
 from phd.batches import ImageBatch
-from phd.contract import Contract, MaskPrediction, Prompts, StepOutput
+from phd.contract import Contract, Prompts
 from phd.draw import Tile, overlay, panel
 from phd.metrics import mask_iou
+from phd.outputs import MaskPrediction, StepOutput
 
 
 class MaskPanels(L.Callback):

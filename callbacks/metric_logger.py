@@ -9,7 +9,8 @@ import lightning as L
 from torch import Tensor
 from torchmetrics import Metric
 
-from phd.contract import Contract, StepOutput
+from phd.contract import Contract
+from phd.outputs import StepOutput
 
 
 class MetricLogger(L.Callback):

@@ -31,7 +31,7 @@ class StudentArtefact(L.Callback):
     A resumed run keeps the best value; if it logs into another folder, the best student is copied there first.
 
     Args:
-        monitor: The logged value that decides.
+        monitor: The logged value that decides; by default the stage's own headline.
         mode: "max" if larger is better, "min" if smaller is.
         folder: Where to write; `student` in the run's folder by default.
 
@@ -41,7 +41,7 @@ class StudentArtefact(L.Callback):
 
     def __init__(
         self,
-        monitor: str = "val/mask_iou",
+        monitor: str | None = None,
         mode: Literal["max", "min"] = "max",
         folder: Path | str | None = None,
     ) -> None:
@@ -101,19 +101,19 @@ class StudentArtefact(L.Callback):
         if trainer.sanity_checking or trainer.state.fn != "fit" or is_dry_run(trainer):
             return
         self._validated = True
-        logged = trainer.callback_metrics
-        if self.monitor not in logged:
+        logged, monitor = trainer.callback_metrics, self._monitored(pl_module)
+        if monitor not in logged:
             if not self._warned:
                 names = ", ".join(sorted(name for name in logged if name.startswith("val/"))) or "no val/ value"
                 rank_zero_warn(
-                    f"StudentArtefact: {self.monitor} is not logged, so the latest student is kept instead of the "
+                    f"StudentArtefact: {monitor} is not logged, so the latest student is kept instead of the "
                     f"best; set monitor to one of: {names}"
                 )
                 self._warned = True
             if self.best is None:
                 self._write(trainer, pl_module)
             return
-        value = float(logged[self.monitor])
+        value = float(logged[monitor])
         if math.isnan(value):
             return
         sign = 1 if self.mode == "max" else -1
@@ -126,9 +126,14 @@ class StudentArtefact(L.Callback):
         if self._written or self.best is not None or is_dry_run(trainer):
             return
         if self._validated:
-            rank_zero_warn(f"StudentArtefact: {self.monitor} was NaN in every validation, no student is written")
+            rank_zero_warn(
+                f"StudentArtefact: {self._monitored(pl_module)} was NaN in every validation, no student is written"
+            )
         else:
             self._write(trainer, pl_module)
+
+    def _monitored(self, pl_module: L.LightningModule) -> str:
+        return self.monitor or getattr(pl_module, "headline", "val/mask_iou")
 
     def _write(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._written = True

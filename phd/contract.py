@@ -1,11 +1,10 @@
-"""The contract of a teacher, and what flows between the rooms of the house."""
+"""The contract of a teacher, and what its verbs take and give."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -233,60 +232,3 @@ class Masks:
         index = self.scores.argmax(dim=1)
         rows = torch.arange(len(index), device=index.device)
         return self.logits[rows, index], self.scores[rows, index]
-
-
-@dataclass
-class MaskPrediction:
-    """What a step predicted for the prompts of one kind; metrics and panels read it.
-
-    Attributes:
-        prompts: The P prompts as first given, without corrective points.
-        student: (P, m, m) mask logits of the trained model, after the last round.
-        teacher: (P, m, m) mask logits of the teacher for the same prompts, or None without a teacher.
-        target: (P, m, m) uint8 ground truth, or None without any.
-    """
-
-    prompts: Prompts
-    student: Tensor
-    teacher: Tensor | None
-    target: Tensor | None
-
-
-@dataclass
-class StepOutput:
-    """What a step of any stage returns; the base module logs the terms, callbacks read the rest.
-
-    Attributes:
-        loss: Scalar to descend.
-        terms: Its unweighted parts by name, scalars, for the log.
-        batch_size: Number of images.
-        masks: Predictions by prompt kind ("box", "point", "mask").
-        student_features: What the trained model encoded, or None.
-        teacher_features: What the teacher encoded, or None.
-        content: (B, 2) filled part of the canvas in contract pixels; features beyond it do not count.
-    """
-
-    loss: Tensor
-    terms: dict[str, Tensor]
-    batch_size: int
-    masks: dict[str, MaskPrediction] = field(default_factory=dict)
-    student_features: ImageFeatures | None = None
-    teacher_features: ImageFeatures | None = None
-    content: Tensor | None = None
-
-
-@dataclass
-class LabelledImage:
-    """One image with its instances, for evaluation.
-
-    Attributes:
-        key: Names the sample in reports and errors.
-        image: (H, W, 3) uint8 RGB, at its own size.
-        masks: COCO compressed RLE of each instance, `{"size": [H, W], "counts": str}`.
-        ids: Id of each instance in its data set.
-    """
-
-    key: str
-    image: np.ndarray
-    masks: list[dict[str, Any]]
-    ids: list[int]

@@ -14,10 +14,10 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from phd.contract import LabelledImage
 from phd.draw import overlay
 from phd.evaluate.clicks import first_click
 from phd.loading import load_segmenter
+from phd.outputs import LabelledImage
 from phd.predict import ImagePredictor
 
 ROWS = {

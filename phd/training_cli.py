@@ -81,7 +81,7 @@ class TrainingCLI(LightningCLI):
         if config.get("ckpt_path") == "last":
             config.ckpt_path = last_checkpoint(config, needed=self.config.subcommand != "fit")
         if config.get("ckpt_path"):
-            check_checkpoint(Path(config.ckpt_path), config.model.class_path)
+            check_checkpoint(Path(str(config.ckpt_path)), config.model.class_path)
 
     def before_instantiate_classes(self) -> None:
         """Refuse a checkpoint whose model is not the one asked for.

@@ -88,3 +88,8 @@ def test_a_killed_builder_does_not_stop_the_next_one(tmp_path: Path, toy_shards:
     (tmp_path / "features-shard-000001.claim").write_text("")  # killed before it could write its name
     assert work.run(Counting(teacher), 4, 1, silent).finished
     assert names(tmp_path) == whole([f"shard-{number:06d}" for number in range(3)])
+    # Killed when its work was done: nobody needs the shard any more, but the folder is to be clean.
+    leave(tmp_path, "shard-000000", "elsewhere", 1)
+    (tmp_path / f"cache.json.{socket.gethostname()}-{dead_pid()}-0123abcd.partial").write_text("")
+    assert work.run(Counting(teacher), 4, 1, silent).finished
+    assert names(tmp_path) == whole([f"shard-{number:06d}" for number in range(3)])

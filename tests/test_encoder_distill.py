@@ -13,8 +13,9 @@ from tiny import tiny_sam
 from torch.utils.data import DataLoader
 
 from phd.batches import ImageBatch
-from phd.contract import Contract, StepOutput
+from phd.contract import Contract
 from phd.errors import UserError
+from phd.outputs import StepOutput
 from phd.stages import EncoderDistill, Phase, PromptMix
 from phd.stages.encoder_distill import Losses
 

@@ -6,11 +6,11 @@ import torch
 from fake_segmenter import FakeSegmenter, fill_box, make_contract, mark_point, same_colour
 from pycocotools import mask as coco_mask
 
-from phd.contract import LabelledImage
 from phd.errors import UserError
 from phd.evaluate import simulate
 from phd.evaluate.images import evaluate_images
 from phd.evaluate.report import ImageReport, InstanceResult
+from phd.outputs import LabelledImage
 
 RED, GREEN = (255, 0, 0), (0, 255, 0)
 

@@ -13,8 +13,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from callbacks import LogFeatureMSE, LogMaskIoU
-from phd.contract import ImageFeatures, MaskPrediction, Prompts, StepOutput
+from phd.contract import ImageFeatures, Prompts
 from phd.errors import UserError
+from phd.outputs import MaskPrediction, StepOutput
 
 
 def masks(*rows: list[int]) -> Tensor:

@@ -14,7 +14,8 @@ from tiny_stage import CONTRACT, TinyBatches, TinyStage, loader, trainer
 from callbacks import MaskPanels
 from callbacks.mask_panels import draw_row
 from phd.batches import ImageBatch
-from phd.contract import MaskPrediction, Prompts
+from phd.contract import Prompts
+from phd.outputs import MaskPrediction
 
 
 def batch() -> ImageBatch:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,7 @@ def test_epochs(tars: Path, shards: Path, workers: int, pattern: str):
     model = fit(streamed(f"{tars}/{pattern}" if pattern else tars, shards, num_workers=workers), 2)
     batches = keys(model)
     assert [len(batch) for batch in batches] == [4] * 10  # 22 samples: 5 batches in each of 2 epochs
-    first, second = (sum(part, []) for part in (batches[:5], batches[5:]))
+    first, second = (list(itertools.chain(*part)) for part in (batches[:5], batches[5:]))
     assert len(set(first)) == len(set(second)) == 20
     assert first != second
     assert model.validated == ["sa_0", "sa_1", "sa_2"] * 2

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from phd.batches import ImageBatch
-from phd.contract import Contract, ImageFeatures, Level, MaskPrediction, Prompts, StepOutput
+from phd.contract import Contract, ImageFeatures, Level, Prompts
+from phd.outputs import MaskPrediction, StepOutput
 
 CONTRACT = Contract(
     family="sam2",

@@ -27,7 +27,7 @@ _MARGIN = 1.14  # a cover's size over what it hides
 _INNER_RADIUS = {"disk": 1.0, "square": 0.7071}  # of the largest circle in it: the shapes that hide a whole thing
 
 
-@dataclass
+@dataclass(eq=False)
 class Track:
     """A thing through a clip.
 
@@ -36,7 +36,7 @@ class Track:
         path: its centre in the world `(frames, 2)`, in fractions of the frame at zoom 1.
         size: its diameter `(frames,)`, as a fraction of the frame's short side at zoom 1.
         turn: its clockwise angle `(frames,)` in radians.
-        promises: what the clip is to show of it, by the names of `events`.
+        promises: what the clip is to show of it, by the names of `survey.happenings`.
     """
 
     identity: Identity
@@ -109,13 +109,13 @@ def hide_behind_thing(rng: np.random.Generator, take: Take, track: Track, cover:
 def leave(rng: np.random.Generator, take: Take, track: Track) -> None:
     """A thing leaves the frame, and mostly comes back: on the same side, or around a corner on another one."""
     if rng.random() < 0.2:
-        start = rng.uniform(0.35, 0.65)
+        start = rng.uniform(0.30, 0.55)
         weight = ramp(take.frames, start, start + rng.uniform(0.18, 0.30))
         track.promises.append("gone")
     else:
         weight = _absence(rng, take.frames, long=False)
         track.promises.append("exit")
-    track.path = blend(track.path, _outside(rng, take, track), weight)
+    track.path = blend(track.path, _outside(rng, take, track, weight), weight)
 
 
 def arrive(rng: np.random.Generator, take: Take, track: Track, bar: Track | None) -> None:
@@ -125,7 +125,7 @@ def arrive(rng: np.random.Generator, take: Take, track: Track, bar: Track | None
     if bar is not None:
         track.size = random_sizes(rng, take.frames, MIN_SIZE, _LARGEST_HIDDEN)
         track.path = _beside(take, track, bar, np.full(take.frames, rng.choice([-1.0, 1.0])))
-    origin = _outside(rng, take, track) if bar is None else _along(rng, take, bar)
+    origin = _outside(rng, take, track, weight) if bar is None else _along(rng, take, bar)
     track.path = blend(track.path, origin, weight)
     track.promises.append("late")
 
@@ -133,9 +133,8 @@ def arrive(rng: np.random.Generator, take: Take, track: Track, bar: Track | None
 def _absence(rng: np.random.Generator, frames: int, long: bool) -> Curve:
     """Draw when a thing is somewhere else: a weight `(frames,)` that is 0 at both ends."""
     if long:
-        away, going, stay, coming = (
-            rng.uniform(*span) for span in ((0.05, 0.08), (0.1, 0.14), (0.54, 0.6), (0.1, 0.14))
-        )
+        away, stay = rng.uniform(0.03, 0.05), rng.uniform(0.52, 0.56)
+        going, coming = rng.uniform(0.13, 0.17, size=2)
     else:
         going, coming = rng.uniform(0.16, 0.26, size=2)
         stay = rng.uniform(0.10, 0.32)
@@ -161,17 +160,35 @@ def _beside(take: Take, track: Track, bar: Track, side: Curve) -> Curve:
     return track.path + (pushed - distance)[:, None] * normal / pixels
 
 
-def _outside(rng: np.random.Generator, take: Take, track: Track) -> Curve:
-    """Draw a way outside the frame, in the world `(frames, 2)`, from one point at a side to another one."""
+def _outside(rng: np.random.Generator, take: Take, track: Track, weight: Curve) -> Curve:
+    """Draw a way outside the frame, in the world `(frames, 2)`.
+
+    Args:
+        rng: the generator of the clip.
+        take: its frame and camera.
+        track: who goes there.
+        weight: 1 in the frames in which it is to be there, at least two of them.
+    """
+    first, last = np.flatnonzero(weight == 1.0)[[0, -1]]
     reach = 0.5 * (track.size * take.camera[:, 2]).max() * take.short / np.array([take.width, take.height])
-    points = rng.uniform(0.15, 0.85, size=(2, 2))
-    distance = reach + rng.uniform(0.06, 0.2, size=2)
-    beyond = np.where(rng.random(2) < 0.5, -distance, 1.0 + distance)  # x of a left or right side, y of the others
-    axis = int(rng.integers(2))
-    points[0, axis] = beyond[axis]
-    if rng.random() < 0.5:
-        points[1, axis] = beyond[axis]
-        return take.to_world(curve([0.0, 1.0], points, take.frames))
-    points[1, 1 - axis] = beyond[1 - axis]
-    corner_time = float(rng.uniform(0.35, 0.65))
-    return take.to_world(curve([0.0, corner_time, 1.0], np.stack([points[0], beyond, points[1]]), take.frames))
+    beyond = np.stack([-reach, 1.0 + reach]) + np.array([[-1.0], [1.0]]) * rng.uniform(0.06, 0.16, size=2)
+    points = take.to_frame(track.path)[[first, last]] + rng.normal(0.0, 0.1, size=(2, 2))
+    points = np.clip(points, 0.1, 0.9)
+    sides = [_side(rng, point) for point in points]
+    if sides[0][0] == sides[1][0]:
+        sides[1] = sides[0]  # the way to the opposite side would lead through the frame
+    for point, (axis, end) in zip(points, sides, strict=True):
+        point[axis] = beyond[end, axis]
+    times = np.array([first, last]) / (take.frames - 1)
+    if sides[0] != sides[1]:  # around the corner between the two sides
+        corner = np.array([beyond[end, axis] for axis, end in sorted(sides)])
+        points, times = np.stack([points[0], corner, points[1]]), np.insert(times, 1, times.mean())
+    return take.to_world(curve(times, points, take.frames))
+
+
+def _side(rng: np.random.Generator, point: Curve) -> tuple[int, int]:
+    """Draw a side for a point (x, y) to leave through, mostly the nearest: its axis, and 0 or 1 for low or high."""
+    if rng.random() < 0.3:
+        return int(rng.integers(2)), int(rng.integers(2))
+    axis = int(np.abs(point - 0.5).argmax())
+    return axis, int(point[axis] > 0.5)

@@ -16,7 +16,6 @@ from typing import Any
 import av
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools import mask as coco_mask
 
 from datamodules import rle
 from datamodules.shapes.clip import FPS, SECONDS, Clip, Occlusion, numbered_clip
@@ -78,7 +77,7 @@ def sav_record(masks: NDArray[np.bool_], video_id: str, frames: int, fps: int, e
     height, width = masks.shape[2:]
     annotated = len(masks)
     runs = [[rle.encode(mask) for mask in row] for row in masks]
-    areas = np.array([coco_mask.area(row) for row in runs], dtype=np.int64).T
+    areas = masks.sum(axis=(2, 3)).T
     seen = areas > 0
     sizes = [float(row[row > 0].mean()) for row in areas]
     firsts = [int(row.argmax()) for row in seen]
@@ -139,8 +138,13 @@ def _write_one(out: Path, seed: int, seconds: tuple[float, float], occlusion: Oc
     masks = write_clip(clip, out / f"{stem}.mp4")
     environment = "Indoor" if clip.scene.background.horizon is None else "Outdoor"
     record = sav_record(masks, stem, len(clip.poses), FPS, environment)
-    seen = masks.any(axis=(2, 3)).T
+    seen = np.asarray(np.any(masks, axis=(2, 3))).T
     phrases = [clip.scene.things[index].phrases()[-1] for index in clip.objects]
     # A key of our own, which readers of SA-V pass over.
-    record["world"] = {"seed": seed, "index": index, "phrases": phrases, **happenings(clip, survey(clip), seen)}
+    record["world"] = {
+        "seed": seed,
+        "index": index,
+        "phrases": phrases,
+        **happenings(clip, survey(clip), np.asarray(seen)),
+    }
     (out / f"{stem}_manual.json").write_text(json.dumps(record), encoding="utf-8")

@@ -97,20 +97,33 @@ class Builder:
             UserError: An image cannot be decoded, the features cannot be stored closely enough, or the disk is full.
         """
         loader = CanvasLoader(self.reader, self.recipe.contract, threads)
-        while left := self.left():
-            built = 0
-            for part in left:
-                if part.done(self.root):
-                    continue
-                with self.claims.claimed(part.name) as ours:
-                    if ours and not part.done(self.root):
-                        self._build(part, loader, trunk, batch_size, report)
-                        built += 1
-            if not built and (left := self.left()):
-                report(self.finished_images(), 0, f"{len(left)} shards are with other builders")
-                time.sleep(self.poll)
-        report(self.finished_images(), 0, "")
-        return self.finish()
+        try:
+            while left := self.left():
+                built = sum(self._build_if_free(part, loader, trunk, batch_size, report) for part in left)
+                if not built and (left := self.left()):
+                    report(self.finished_images(), 0, f"{len(left)} shards are with other builders")
+                    time.sleep(self.poll)
+            report(self.finished_images(), 0, "")
+            manifest = self.finish()
+            self.claims.sweep()
+        except OSError as error:
+            raise UserError(
+                f"{self.root}: cannot be written ({error.strerror}); mend that and run `phd cache build` again: "
+                f"finished shards are kept"
+            ) from error
+        return manifest
+
+    def _build_if_free(
+        self, part: Part, loader: CanvasLoader, trunk: LiveTrunk, batch_size: int, report: Report
+    ) -> bool:
+        """Build a shard unless it is there or with another builder; whether we built it."""
+        if part.done(self.root):
+            return False
+        with self.claims.claimed(part.name) as ours:
+            if not ours or part.done(self.root):
+                return False
+            self._build(part, loader, trunk, batch_size, report)
+        return True
 
     def finish(self) -> Manifest:
         """Merge what the indices say into the manifest; several builders may do this, to the same end.

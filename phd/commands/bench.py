@@ -28,7 +28,7 @@ def run(arguments: list[str]) -> None:
     loader.add_argument("--json", type=Path, default=None, help="write the numbers here")
     loader.add_argument("--data-dir", type=Path, default=None, help="keep the generated data here, and use it again")
     loader.add_argument("--images", type=int, default=24, help="generated images (%(default)s)")
-    loader.add_argument("--rounds", type=int, default=4, help="how often each is loaded (%(default)s)")
+    loader.add_argument("--rounds", type=int, default=3, help="how often each is loaded (%(default)s)")
     bench_loader(parser.parse_args(arguments))
 
 

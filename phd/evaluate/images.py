@@ -12,10 +12,11 @@ from pycocotools import mask as coco_mask
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from phd.contract import Contract, LabelledImage
+from phd.contract import Contract
 from phd.errors import UserError
 from phd.evaluate.report import SIZES, ImageReport, InstanceResult
 from phd.evaluate.simulate import MASK_THRESHOLD, box_ious, click_ious
+from phd.outputs import LabelledImage
 from phd.predict import encode_image
 from phd.segmenter import Segmenter
 

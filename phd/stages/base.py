@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import lightning as L
 import torch
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
 
-from phd.contract import Contract, StepOutput
+from phd.contract import Contract
+from phd.outputs import StepOutput
 from phd.segmenter import Segmenter
 from phd.teachers import FrozenTeacher
 
@@ -29,6 +30,7 @@ class Stage(L.LightningModule):
         final_lr: Share of the peak rate at which the cosine ends.
     """
 
+    headline: ClassVar[str] = "val/mask_iou"  # the logged value that says how good the learner is
     learner: Segmenter
     contract: Contract
 
@@ -148,11 +150,12 @@ def _detached(output: StepOutput) -> StepOutput:
         return None if value is None else value.detach()
 
     masks = {kind: replace(m, student=m.student.detach(), teacher=off(m.teacher)) for kind, m in output.masks.items()}
-    features = output.student_features
+    features, clip = output.student_features, output.clip
     return replace(
         output,
         loss=output.loss.detach(),
         terms={name: term.detach() for name, term in output.terms.items()},
         masks=masks,
         student_features=None if features is None else features.detach(),
+        clip=None if clip is None else replace(clip, student=clip.student.detach()),
     )

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from phd.batches import ImageBatch
-from phd.contract import Branch, ImageFeatures, MaskPrediction, Prompts, StepOutput
+from phd.contract import Branch, ImageFeatures, Prompts
 from phd.errors import UserError
 from phd.losses.feature import feature_cosine, feature_mse, relative_feature_mse
+from phd.outputs import MaskPrediction, StepOutput
 from phd.stages.base import Stage
 from phd.stages.cached_teacher import cache_of, move_teacher
 from phd.stages.joint import feature_shares, joint_shares

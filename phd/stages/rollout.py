@@ -2,52 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from phd.batches import ClipBatch
 from phd.contract import ImageFeatures, Prompts
-from phd.heads.memory.bank import MemoryBank
 from phd.heads.memory.video import GIVEN_BIAS, GIVEN_SCALE, TrackedFrame, VideoHeads
 from phd.prompts import corrective_points, points_to_pixels
+from phd.stages.clip_objects import ClipObjects
 from phd.stages.clip_prompts import ClipPlan
 
 RolloutMasks = Literal["own", "teacher", "ground_truth"]
-
-
-@dataclass
-class ClipObjects:
-    """The N objects of a batch of clips, with the frames of the clip first.
-
-    Attributes:
-        clip_index: (N,) clip of each object.
-        target: (T, N, m, m) float in {0, 1}.
-        labelled: (T, N) bool, whether the frame has ground truth.
-        void: (T, N, m, m) bool.
-    """
-
-    clip_index: Tensor
-    target: Tensor
-    labelled: Tensor
-    void: Tensor
-
-    @classmethod
-    def of(cls, batch: ClipBatch) -> ClipObjects:
-        """Flatten the valid places of a batch."""
-        clips, places = batch.valid.nonzero(as_tuple=True)
-        return cls(
-            clips,
-            batch.masks[clips, :, places].transpose(0, 1).float(),
-            batch.labelled[clips].T,
-            batch.void[clips].transpose(0, 1),
-        )
-
-    def __len__(self) -> int:
-        return len(self.clip_index)
 
 
 @dataclass
@@ -58,21 +26,29 @@ class Answer:
         frame: Number of the frame in the clip.
         tracked: What was decoded.
         decoded: Whether the decoder answered; a mask that is given is not its answer.
-        remembered: Whether memory was read.
     """
 
     frame: int
     tracked: TrackedFrame
     decoded: bool = True
-    remembered: bool = False
 
 
 @dataclass
 class Rollout:
     """All answers in order, and the last one of each frame."""
 
-    answers: list[Answer]
-    final: list[TrackedFrame]
+    answers: list[Answer] = field(default_factory=list)
+    final: list[TrackedFrame] = field(default_factory=list)
+
+    @property
+    def masks(self) -> Tensor:
+        """(T, N, m, m) logits of the last answers."""
+        return torch.stack([answer.masks for answer in self.final])
+
+    @property
+    def remembered(self) -> Tensor:
+        """(T - 1, N, C, h, w) the features of the frames after the first, conditioned on the memory."""
+        return torch.stack([answer.conditioned for answer in self.final[1:]])
 
 
 def roll_out(
@@ -91,56 +67,51 @@ def roll_out(
 ) -> Rollout:
     """Track N objects through T frames.
 
+    Corrective clicks are drawn where the answer differs from the ground truth, as a user would give them.
+
     Args:
         heads: Of the student or of the teacher.
         features: Of all B x T frames, those of clip 0 first.
-        objects: The objects.
+        objects: The objects with their ground truth, at least one.
         plan: First prompt and corrections.
         first: Prompts of the first frame; None where it is given as a mask.
         image_size: Contract pixels.
         generator: Draws the corrective points.
         guide: The teacher's rollout, for `masks: teacher`.
         masks: Whose masks go into the memory.
-        truncate: Cut the gradient through the memory after so many frames; None for never.
+        truncate: Cut the gradient through the memory after every so many frames; None for never.
         binary: Cut prompted masks off to 0 and 1 before they go into memory, as at inference.
     """
-    frames, count = objects.target.shape[:2]
-    bank = heads.new_bank(count, features.tracker[-1])
-    rows = torch.arange(count, device=bank.values.device)
-    answers: list[Answer] = []
-    final: list[TrackedFrame] = []
-    for number in range(frames):
-        levels = [level[objects.clip_index * frames + number] for level in features.tracker]
-        decoder = heads.tracker_model.mask_decoder
-        finer, coarse = [decoder.conv_s0(levels[0]), decoder.conv_s1(levels[1])], levels[2]
-        asked = first if number == 0 else None
-        if number == 0 and first is None:
-            given = upsampled(objects.target[0], image_size)
-            answer = heads.given_frame(coarse, finer, given)
-            conditioned = answer.conditioned + heads.tracker_model.no_memory_embedding.view(1, -1, 1, 1)
-            answers.append(Answer(number, answer, decoded=False))
+    bank = heads.new_bank(len(objects), features.tracker[-1])
+    nothing = Prompts(torch.arange(len(objects), device=features.device))
+    rollout = Rollout()
+    for number in range(len(objects.target)):
+        coarse, finer = _levels(heads, features, objects, number)
+        asked = nothing if number > 0 or first is None else first
+        given = number == 0 and first is None
+        if number == 0:
+            conditioned = coarse + heads.tracker_model.no_memory_embedding.view(1, -1, 1, 1)
         else:
-            if number == 0:
-                conditioned = coarse + heads.tracker_model.no_memory_embedding.view(1, -1, 1, 1)
-            else:
-                conditioned = heads.read_memory(coarse, bank, number)
-            prompts = asked or Prompts(rows)
-            points = 0 if asked is None else _points(asked)
-            answer = heads.decode_frame(conditioned, finer, prompts, heads.wants_candidates(points, number == 0))
-            answers.append(Answer(number, answer, remembered=number > 0))
-        if number in plan.corrected:
-            for _ in range(plan.clicks):
-                asked = _corrected(asked or Prompts(rows), answer, objects, number, image_size, generator)
-                answer = heads.decode_frame(conditioned, finer, asked, multimask=False)
-                answers.append(Answer(number, answer, remembered=number > 0))
-        final.append(answer)
-        prompted = number == 0 or number in plan.corrected
-        bank = _remember(
-            heads, coarse, bank, number, answer, objects, guide, masks, prompted, binary and prompted, image_size
-        )
+            conditioned = heads.read_memory(coarse, bank, number)
+        if given:
+            answer = heads.given_frame(coarse, finer, upsampled(objects.target[0], image_size))
+        else:
+            candidates = heads.wants_candidates(_points(asked), number == 0)
+            answer = heads.decode_frame(conditioned, finer, asked, candidates)
+        rollout.answers.append(Answer(number, answer, decoded=not given))
+        for _ in range(plan.clicks if number in plan.corrected else 0):
+            asked = _corrected(asked, answer, objects, number, image_size, generator)
+            answer = heads.decode_frame(conditioned, finer, asked, multimask=False)
+            rollout.answers.append(Answer(number, answer))
+        rollout.final.append(answer)
+        canvas, object_logits = _drawn(answer, objects, number, guide, masks, image_size)
+        prompted = torch.full((len(objects),), number == 0 or number in plan.corrected, device=coarse.device)
+        tokens = heads.remember(coarse, canvas, object_logits, prompted & binary)
+        rows = nothing.image_index
+        bank = bank.write(number, tokens.to(bank.values.dtype), answer.pointers, prompted, rows)
         if truncate is not None and (number + 1) % truncate == 0:
             bank = bank.detached()
-    return Rollout(answers, final)
+    return rollout
 
 
 def upsampled(masks: Tensor, size: int) -> Tensor:
@@ -148,33 +119,33 @@ def upsampled(masks: Tensor, size: int) -> Tensor:
     return F.interpolate(masks.unsqueeze(1), (size, size), mode="nearest").squeeze(1)
 
 
-def _remember(
-    heads: VideoHeads,
-    coarse: Tensor,
-    bank: MemoryBank,
-    number: int,
+def _levels(
+    heads: VideoHeads, features: ImageFeatures, objects: ClipObjects, number: int
+) -> tuple[Tensor, list[Tensor]]:
+    """The coarsest level of a frame and the projected finer ones, for each object."""
+    fine, middle, coarse = (level[number :: len(objects.target)] for level in features.tracker)
+    decoder, index = heads.tracker_model.mask_decoder, objects.clip_index
+    return coarse[index], [decoder.conv_s0(fine)[index], decoder.conv_s1(middle)[index]]
+
+
+def _drawn(
     answer: TrackedFrame,
     objects: ClipObjects,
+    number: int,
     guide: Rollout | None,
     masks: RolloutMasks,
-    conditioning: bool,
-    binary: bool,
     image_size: int,
-) -> MemoryBank:
-    canvas, object_logits = answer.canvas, answer.object_logits
+) -> tuple[Tensor, Tensor]:
+    """The mask that goes into the memory, logits (N, S, S), and whether the object is there, logits (N,)."""
     if masks == "teacher" and guide is not None:
-        canvas, object_logits = guide.final[number].canvas, guide.final[number].object_logits
-    elif masks == "ground_truth":
-        # Where a frame has no ground truth, the own mask is all there is.
-        truth = upsampled(objects.target[number], image_size) * GIVEN_SCALE + GIVEN_BIAS
-        there = objects.target[number].flatten(1).any(1).to(truth.dtype) * GIVEN_SCALE + GIVEN_BIAS
-        known = objects.labelled[number]
-        canvas = torch.where(known[:, None, None], truth, canvas)
-        object_logits = torch.where(known, there, object_logits)
-    rows = torch.arange(len(objects), device=canvas.device)
-    flags = torch.full_like(rows, conditioning, dtype=torch.bool)
-    tokens = heads.remember(coarse, canvas, object_logits, torch.full_like(flags, binary))
-    return bank.write(number, tokens.to(bank.values.dtype), answer.pointers, flags, rows)
+        return guide.final[number].canvas, guide.final[number].object_logits
+    if masks != "ground_truth":
+        return answer.canvas, answer.object_logits
+    # Where a frame has no ground truth, the own mask is all there is.
+    truth = upsampled(objects.target[number], image_size) * GIVEN_SCALE + GIVEN_BIAS
+    there = objects.target[number].flatten(1).any(1).to(truth.dtype) * GIVEN_SCALE + GIVEN_BIAS
+    known = objects.labelled[number]
+    return torch.where(known[:, None, None], truth, answer.canvas), torch.where(known, there, answer.object_logits)
 
 
 def _points(prompts: Prompts) -> int:

@@ -16,6 +16,8 @@ class StudentConfig(PretrainedConfig):
         contract: `Contract.to_dict()`.
         teacher: Name of the teacher.
         teacher_config: The teacher's `transformers` configuration, from which the heads (and its neck) are built.
+        memory: `MemorySettings` as plain values; None for the teacher's memory, in which every cell is kept.
+        memory_layers: Layers of the memory attention, the first so many of the teacher's; None for all.
         provenance: Filled when the student is saved: stage, data hash, git revision, metrics and the like.
     """
 
@@ -26,6 +28,8 @@ class StudentConfig(PretrainedConfig):
     contract: dict[str, Any] | None = None
     teacher: str = ""
     teacher_config: dict[str, Any] | None = None
+    memory: dict[str, Any] | None = None
+    memory_layers: int | None = None
     provenance: dict[str, Any] | None = None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol, Self, get_args
 
@@ -15,11 +16,13 @@ from transformers import PreTrainedModel
 from phd.contract import Branch, Contract, ImageFeatures
 from phd.errors import UserError
 from phd.heads import build_heads
+from phd.heads.memory.compressors import MemorySettings
 from phd.segmenter import Segmenter
 from phd.student.artefact import read_config, read_weights, write_folder
 from phd.student.backbones import Pretrained, build_trunk
 from phd.student.config import StudentConfig
 from phd.student.inherit import Inheritance, inherit
+from phd.student.memory import fit_memory, replace_memory
 from phd.student.neck import InheritedNeck, NeckKind, new_neck
 from phd.student.notices import notice
 
@@ -76,6 +79,7 @@ class Student(PreTrainedModel, Segmenter):
         self.trunk = build_trunk(config.backbone, pretrained)
         self.neck = new_neck(config.neck, self.trunk.channels, self.contract, config.teacher_config)
         self.heads = build_heads(self.contract.family, config.teacher_config)
+        fit_memory(self.heads, config.memory, config.memory_layers)
         # No `post_init`: it would initialise the weights again, the trunk's pretrained ones included.
         self.inheritance: dict[str, Inheritance] = {}
         self.folded = False
@@ -133,6 +137,23 @@ class Student(PreTrainedModel, Segmenter):
         student.load_state_dict(read_weights(source, student.state_dict()))
         student.name = str(source)
         return student.eval()
+
+    def set_memory(self, settings: MemorySettings, layers: int | None = None) -> None:
+        """Give it a new memory, which stage 2 trains; the account is printed and kept in `inheritance`.
+
+        Args:
+            settings: Of the compressor.
+            layers: Keep so many layers of the memory attention; None for those that are there.
+
+        Raises:
+            UserError: The family has no memory, or a number is out of range.
+        """
+        account = replace_memory(self.heads, settings, layers)
+        self.config.memory = asdict(settings)
+        self.config.memory_layers = layers or self.config.memory_layers
+        self.inheritance["memory"] = account
+        tokens = self.heads.compressor.num_tokens
+        notice(account.summary(f"heads with a memory of {tokens} tokens for each frame ({settings.kind})"))
 
     def encode(self, images: Tensor, branches: Sequence[Branch] | None = None) -> ImageFeatures:
         """See `Segmenter.encode`."""

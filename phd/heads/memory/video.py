@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from phd.contract import Prompts
@@ -60,6 +60,12 @@ class VideoHeads(InteractiveHeads):
         """The teacher's way: every cell is kept."""
         side = self.tracker_model.backbone_feature_sizes[-1][0]
         return Dense(side, self.tracker_model.mem_dim)
+
+    def track_parameters(self) -> list[nn.Parameter]:
+        """Memory, mask decoder, pointers and codes of time: what `track` reads, but for the prompt encoder."""
+        fixed = {id(parameter) for parameter in self.tracker_model.prompt_encoder.parameters()}
+        mine = [parameter for parameter in self.tracker_model.parameters() if id(parameter) not in fixed]
+        return [*self.compressor.parameters(), *mine]
 
     @property
     def bank_size(self) -> BankSize:

@@ -1,0 +1,280 @@
+"""Stage 2: distil the memory; teacher and student track the same clips."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from functools import partial
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from phd.batches import ClipBatch
+from phd.contract import ImageFeatures, Prompts
+from phd.errors import UserError
+from phd.heads.memory.compressors import MemorySettings
+from phd.heads.memory.video import VideoHeads
+from phd.losses.feature import feature_mse
+from phd.losses.tracking import memory_feature_mse
+from phd.outputs import ClipPrediction, StepOutput
+from phd.segmenter import Segmenter
+from phd.stages.base import Stage
+from phd.stages.clip_objects import ClipObjects
+from phd.stages.clip_prompts import ClipMix, ClipPlan, draw_plan, first_prompts
+from phd.stages.clip_terms import Supervision, TrackingLosses, supervising, tracking_terms
+from phd.stages.joint import joint_shares
+from phd.stages.learner import build_learner
+from phd.stages.rollout import Rollout, RolloutMasks, roll_out
+from phd.student import Student
+from phd.teachers import FrozenTeacher, load_teacher
+
+# Frames that a trunk encodes at once; a long clip does not fit whole.
+FRAMES_AT_ONCE = 8
+
+
+class MemoryDistill(Stage):
+    """Distil the memory of a tracker into a stage 1 student, or train any tracker from ground truth.
+
+    Image encoder and prompt encoder are frozen, and the former is in eval mode. Trained are the memory (compressor,
+    encoder, attention), the mask decoder, the object pointers and the codes of time.
+
+    Args:
+        teacher: Hub id, local folder or `toy-teacher`; empty only with `supervision: ground_truth`.
+        segmenter: Train this segmenter: a teacher's name, or a student's folder.
+        init_from: Continue from this student artefact, as stage 1 or an earlier stage 2 wrote it.
+        image_size: Run a SAM 3 teacher (or segmenter) at this size instead of its own, in pixels.
+        supervision: Whose masks the mask terms compare with.
+        memory: The student's compressor; None keeps the one it has. A student that has it already keeps its weights.
+        memory_layers: Keep the first so many layers of the memory attention; None for those that are there.
+        losses: Weights of the terms.
+        prompts: First prompts and corrections.
+        rollout: Whose masks go into the student's memory in training.
+        truncate: Cut the gradient through time after every so many frames; None for never.
+        teacher_frames: Longer clips learn from ground truth alone, as EdgeTAM's (arXiv 2501.07256, section 4.1);
+            None for the teacher at every length.
+        lr: Peak learning rate.
+        weight_decay: Of matrices and kernels.
+        warmup: Share of the steps.
+        final_lr: Share of the peak rate at the end.
+    """
+
+    headline: ClassVar[str] = "val/jf"
+
+    def __init__(
+        self,
+        teacher: str = "",
+        segmenter: str = "",
+        init_from: str = "",
+        image_size: int | None = None,
+        supervision: Supervision = "both",
+        memory: MemorySettings | None = None,
+        memory_layers: int | None = None,
+        losses: TrackingLosses | None = None,
+        prompts: ClipMix | None = None,
+        rollout: RolloutMasks = "own",
+        truncate: int | None = None,
+        teacher_frames: int | None = None,
+        lr: float = 3e-4,
+        weight_decay: float = 0.1,
+        warmup: float = 0.05,
+        final_lr: float = 0.01,
+    ) -> None:
+        super().__init__(lr, weight_decay, warmup, final_lr)
+        self.save_hyperparameters()
+        self.losses = losses or (TrackingLosses() if teacher else TrackingLosses(feature_mse=0.0, memory_mse=0.0))
+        self.prompts = prompts or ClipMix()
+        self.supervision: Supervision = supervision
+        self.rollout: RolloutMasks = rollout
+        self.truncate, self.teacher_frames = truncate, teacher_frames
+        self._check(teacher, segmenter, init_from)
+        if teacher:
+            self.teacher = FrozenTeacher(load_teacher(teacher, image_size))
+            _require_tracker(self.teacher.model, "model.teacher")
+        self.learner = build_learner(
+            segmenter=segmenter,
+            init_from=init_from,
+            backbone="",
+            neck="light",
+            pretrained=False,
+            teacher=None if self.teacher is None else self.teacher.model,
+            image_size=image_size,
+        )
+        _require_tracker(self.learner, "model.init_from")
+        self._settle_memory(memory, memory_layers)
+        self.contract = self.learner.contract
+        self.learner.requires_grad_(False)
+        for parameter in self.learner.heads.track_parameters():
+            parameter.requires_grad_(True)
+
+    def _check(self, teacher: str, segmenter: str, init_from: str) -> None:
+        if not (segmenter or init_from):
+            raise UserError(
+                "model.init_from: empty, but stage 2 starts from the student that stage 1 wrote; set "
+                "model.init_from=FOLDER, or model.segmenter to train another tracker"
+            )
+        if self.truncate is not None and self.truncate < 1:
+            raise UserError(f"model.truncate is {self.truncate}; give at least 1 frame, or leave it out")
+        if teacher:
+            return
+        needs = {
+            f"supervision is {self.supervision!r}": self.supervision != "ground_truth",
+            "rollout is 'teacher'": self.rollout == "teacher",
+            "losses.feature_mse or losses.memory_mse has a weight": self.losses.distils,
+        }
+        for reason, needed in needs.items():
+            if needed:
+                raise UserError(f"model.teacher: empty, but model.{reason}; name a teacher, or change that")
+
+    def _settle_memory(self, memory: MemorySettings | None, layers: int | None) -> None:
+        student = self.learner
+        if memory is None and layers is None:
+            return
+        if not isinstance(student, Student):
+            raise UserError("model.memory: only a student can have another memory than its own; leave it out")
+        settled = asdict(memory) if memory is not None else student.config.memory
+        if settled == student.config.memory and layers in (None, student.config.memory_layers):
+            return
+        student.set_memory(MemorySettings(**(settled or {"kind": "none"})), layers)
+
+    def on_train_start(self) -> None:
+        """A run that resumes within an epoch sees no start of an epoch."""
+        self._settle_encoder()
+
+    def on_train_epoch_start(self) -> None:
+        """Lightning puts everything into train mode again after a validation."""
+        self._settle_encoder()
+
+    def on_train_batch_start(self, batch: ClipBatch, batch_index: int) -> None:
+        """Nor does it start an epoch after a validation in the middle of one."""
+        self._settle_encoder()
+
+    def _settle_encoder(self) -> None:
+        """The frozen encoder runs as it will at inference."""
+        for part in (self.learner.trunk, self.learner.neck):
+            if part.training:
+                part.eval()
+
+    def step(self, batch: ClipBatch, train: bool) -> StepOutput:
+        """See `Stage.step`; validation gives the first frame's masks, tracks on its own and corrects nothing."""
+        objects = ClipObjects.of(batch, self.contract)
+        frames = batch.frames.shape[1]
+        features = self._encode(self.learner, batch)
+        teacher = self._teacher(frames, train)
+        theirs = None if teacher is None else self._encode(teacher, batch)
+        student_rollout, teacher_rollout = None, None
+        if len(objects):
+            student_rollout, teacher_rollout = self._rollouts(objects, features, teacher, theirs, train)
+        references = supervising(self.supervision, objects, teacher_rollout) if len(objects) else []
+        terms = tracking_terms(student_rollout, references, self.losses.tracking(), features.tracker[-1])
+        if theirs is not None:
+            terms |= self._distances(batch, features, theirs, student_rollout, teacher_rollout)
+        weighted = [getattr(self.losses, name) * value for name, value in terms.items()]
+        loss = torch.stack(weighted).sum() if weighted else features.tracker[-1].new_zeros(())
+        if not loss.requires_grad and train:
+            loss = loss + self._zero()
+        return StepOutput(
+            loss=loss,
+            terms=terms,
+            batch_size=len(batch) * frames,
+            student_features=features,
+            teacher_features=theirs,
+            content=batch.content.repeat_interleave(frames, dim=0),
+            clip=None if student_rollout is None else _prediction(batch, objects, student_rollout, teacher_rollout),
+        )
+
+    def _encode(self, model: Segmenter, batch: ClipBatch) -> ImageFeatures:
+        """Levels of the B x T frames, those of clip 0 first."""
+        frames = batch.frames.flatten(0, 1).split(FRAMES_AT_ONCE)
+        content = batch.content.repeat_interleave(batch.frames.shape[1], dim=0).split(FRAMES_AT_ONCE)
+        with torch.no_grad():
+            parts = [
+                model.encode(self.contract.normalise(some, filled), ("tracker",)).tracker
+                for some, filled in zip(frames, content, strict=True)
+            ]
+        return ImageFeatures({"tracker": tuple(torch.cat(levels) for levels in zip(*parts, strict=True))})
+
+    def _teacher(self, frames: int, train: bool) -> Segmenter | None:
+        """The teacher, if it takes part: in validation always, for its own numbers."""
+        if self.teacher is None:
+            return None
+        if train and self.teacher_frames is not None and frames > self.teacher_frames:
+            return None
+        wanted = self.supervision != "ground_truth" or self.rollout == "teacher" or self.losses.distils
+        return self.teacher.model if wanted or not train else None
+
+    def _rollouts(
+        self,
+        objects: ClipObjects,
+        features: ImageFeatures,
+        teacher: Segmenter | None,
+        theirs: ImageFeatures | None,
+        train: bool,
+    ) -> tuple[Rollout, Rollout | None]:
+        """The student's, and the teacher's where it takes part; both get the same first prompts."""
+        key = (self.batches_seen, self.global_rank) if train else (0, 0)
+        # One plan for all processes, so that they take about as long; what is drawn by it differs.
+        plan = draw_plan(self.prompts, len(objects.target), self.generator(key[0], 0, 2)) if train else ClipPlan("mask")
+        size = self.contract.image_size
+        first: Prompts | None = None
+        if plan.kind != "mask":
+            first = first_prompts(plan.kind, self.prompts, objects.target[0], size, self.generator(*key))
+        tracked = partial(roll_out, objects=objects, plan=plan, first=first, image_size=size, binary=not train)
+        guide: Rollout | None = None
+        if teacher is not None and theirs is not None:
+            with torch.no_grad():
+                guide = tracked(teacher.heads, theirs, generator=self.generator(*key, 3))
+        masks: RolloutMasks = self.rollout if train and (guide is not None or self.rollout != "teacher") else "own"
+        student = tracked(
+            self.learner.heads,
+            features,
+            generator=self.generator(*key, 4),
+            guide=guide,
+            masks=masks,
+            truncate=self.truncate,
+        )
+        return student, guide
+
+    def _distances(
+        self,
+        batch: ClipBatch,
+        mine: ImageFeatures,
+        theirs: ImageFeatures,
+        student: Rollout | None,
+        teacher: Rollout | None,
+    ) -> dict[str, Tensor]:
+        """Mean squared errors of image features and of what the memory made of them."""
+        content = batch.content.repeat_interleave(batch.frames.shape[1], dim=0)
+        levels = [
+            feature_mse(ours, reference, self.contract.content_mask(content, ours.shape[-1]))
+            for ours, reference in zip(mine.tracker, theirs.tracker, strict=True)
+        ]
+        memory, count = mine.tracker[-1].new_zeros(()), 0
+        if student is not None and teacher is not None and len(student.final) > 1:
+            memory = memory_feature_mse(student.remembered.flatten(0, 1), teacher.remembered.flatten(0, 1))
+            count = len(student.final[0].scores) * (len(student.final) - 1)
+        share = joint_shares(memory.new_tensor(float(count)))
+        return {"feature_mse": torch.stack(levels).mean(), "memory_mse": share * memory}
+
+    def _zero(self) -> Tensor:
+        """A zero for a batch without any object, so that no process skips its backward pass.
+
+        It depends on one weight that every decoding uses: a zero gradient, unlike none, would let others decay.
+        """
+        return 0.0 * next(self.learner.heads.tracker_model.mask_decoder.parameters()).sum()
+
+
+def _require_tracker(model: Segmenter, setting: Literal["model.teacher", "model.init_from"]) -> None:
+    if not isinstance(model.heads, VideoHeads):
+        raise UserError(f"{setting}: {model.name} is of SAM 1's family and has no memory; take one of SAM 2 or SAM 3")
+
+
+def _prediction(batch: ClipBatch, objects: ClipObjects, student: Rollout, teacher: Rollout | None) -> ClipPrediction:
+    return ClipPrediction(
+        student=student.masks,
+        teacher=None if teacher is None else teacher.masks,
+        target=objects.target > 0.5,
+        labelled=objects.labelled,
+        void=objects.void,
+        clip_index=objects.clip_index,
+        keys=batch.keys,
+    )
