@@ -174,6 +174,7 @@ TOYS = {
     "toy/photos.yaml": ["--model.teacher={toy}"],
     "toy/teacher_64.yaml": [],
     "toy/teacher_128.yaml": ["--model.segmenter={toy}", "--model.image_size=64"],
+    "toy/teacher_fine.yaml": ["--model.segmenter={toy}", "--model.image_size=64"],
 }
 
 

@@ -54,7 +54,7 @@ def test_the_shipped_toy_answers() -> None:
     found = load_file(toy.SHIPPED)
     assert {name: tensor.shape for name, tensor in found.items()} == {n: t.shape for n, t in expected.items()}
     assert all(tensor.isfinite().all() for tensor in found.values())
-    # Scenes of an unused seed. The aim on 500 of them is 0.85 (docs/results.md); this only sees that nothing broke.
+    # Scenes of an unused seed; on 500 of another one it reaches 0.868 (docs/results.md).
     ious = []
     for number in range(8):
         scene, height, width = numbered_scene(9001, number)
@@ -66,4 +66,4 @@ def test_the_shipped_toy_answers() -> None:
         prompts = Prompts(torch.zeros(len(boxes), dtype=torch.long), boxes=boxes)
         answer, _ = teacher.segment(features, prompts).best()
         ious.append(mask_iou(teacher.contract.to_image(answer, height, width), truth))
-    assert torch.cat(ious).mean() > 0.55
+    assert torch.cat(ious).mean() > 0.8

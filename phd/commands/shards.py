@@ -13,9 +13,7 @@ SHOWN = 20
 
 def run(arguments: list[str]) -> None:
     """Parse and dispatch."""
-    parser = argparse.ArgumentParser(
-        prog="phd shards", description="Convert raw data into shards, and inspect them."
-    )
+    parser = argparse.ArgumentParser(prog="phd shards", description="Convert raw data into shards, and inspect them.")
     actions = parser.add_subparsers(dest="action", required=True)
     convert = actions.add_parser("convert", help="raw files to WebDataset shards with an index")
     if arguments[:1] == ["convert"]:

@@ -9,10 +9,12 @@ from pathlib import Path
 from phd.commands.steps import fit_once, once, say, split_at_dashes
 
 SCENES, SEED = 9000, 1
+# Each goes on from the one before; the files under experiments/toy.
+PARTS = ("teacher_64", "teacher_128", "teacher_fine")
 
 
 def run(arguments: list[str]) -> None:
-    """Data, two runs of `phd fit`, and the file in the package."""
+    """Data, three runs of `phd fit`, and the file in the package."""
     parser = argparse.ArgumentParser(
         prog="phd toy-teacher",
         description="Train the embedded teacher from nothing.",
@@ -34,12 +36,12 @@ def run(arguments: list[str]) -> None:
     raw, shards = options.out / "raw", options.out / "shards"
     once(raw, lambda: phd(["shapes", str(raw), "--samples", str(options.scenes), "--seed", str(SEED)]))
     once(shards, lambda: phd(["shards", "convert", "sa1b", str(raw), str(shards)]))
-    half, whole = options.out / "at64", options.out / "at128"
-    for folder, name, start in ((half, "teacher_64", None), (whole, "teacher_128", half / "student")):
+    start: Path | None = None
+    for name in PARTS:
         recipe = ["-c", str(options.experiments / "trainer.yaml")]
         recipe += ["-c", str(options.experiments / "toy" / f"{name}.yaml"), f"--data.root={shards}", *more]
-        fit_once(folder, [*recipe, f"--model.segmenter={start}"] if start else recipe)
-    teacher = load_teacher(str(whole / "student"))
+        start = fit_once(options.out / name, [*recipe, f"--model.segmenter={start}"] if start else recipe)
+    teacher = load_teacher(str(start))
     file = options.out / SHIPPED.name
     save_file(shipped_parts(teacher.model.state_dict()), file)
     say(f"{file}: {file.stat().st_size / 1e6:.1f} MB")

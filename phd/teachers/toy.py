@@ -20,7 +20,7 @@ from phd.teachers.sam3 import make_sam3, require_whole_patches
 SHIPPED = Path(__file__).with_name("toy.safetensors")
 TOY_SIZE = 128
 WIDTH = 128
-# What `experiments/toy/teacher.yaml` trains; everything else keeps its seeded start.
+# What `make toy-teacher` trains; everything else keeps its seeded start.
 TRAINED_PARTS = (
     "detector_model.vision_encoder.backbone.",
     "tracker_neck.",
