@@ -22,7 +22,7 @@ class Command:
 COMMANDS = {
     "students": Command("students", "print the nine students with their parameters and GMACs"),
     "shapes": Command("shapes", "write the embedded world as raw files of a real format"),
-    "shards": Command("shards", "convert raw data into shards, and verify shards"),
+    "shards": Command("shards", "convert raw data into shards, and inspect them"),
     "cache": Command("cache", "plan, build and verify a cache of the teacher's features"),
     "segment": Command("segment", "segment a photograph from a box or points"),
     "evaluate": Command("evaluate", "measure a student or a teacher"),
