@@ -14,6 +14,7 @@ from datamodules.plan import Entry, PlannedBatchSampler, cuts
 from datamodules.reader import ShardReader
 from datamodules.stream import StreamedSamples
 from datamodules.streamed import StreamedExamples
+from datamodules.workers import ignore_stop_signals
 from phd.contract import Contract
 from phd.errors import UserError
 
@@ -250,6 +251,7 @@ class ShardDataModule(LightningDataModule):
         return DataLoader(
             examples,
             num_workers=self.num_workers,
+            worker_init_fn=ignore_stop_signals,
             collate_fn=self.collate(train),
             pin_memory=torch.cuda.is_available(),
             persistent_workers=self.num_workers > 0,
