@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -232,3 +232,58 @@ class Masks:
         index = self.scores.argmax(dim=1)
         rows = torch.arange(len(index), device=index.device)
         return self.logits[rows, index], self.scores[rows, index]
+
+
+@dataclass
+class QueryMasks:
+    """Mask logits of P x Q queries as a product, so that only those are computed that somebody reads.
+
+    Attributes:
+        embeddings: (P, Q, C).
+        pixels: (P, C, m, m).
+    """
+
+    embeddings: Tensor
+    pixels: Tensor
+
+    def at(self, pair: Tensor, query: Tensor) -> Tensor:
+        """Mask logits (M, m, m) of M queries, given by pair (M,), ascending, and query (M,)."""
+        counts = torch.bincount(pair, minlength=len(self.pixels))
+        place = torch.arange(len(pair), device=pair.device) - (counts.cumsum(0) - counts)[pair]
+        chosen = self.embeddings.new_zeros(len(counts), max([*counts.tolist(), 1]), self.embeddings.shape[-1])
+        chosen = chosen.index_put((pair, place), self.embeddings[pair, query])
+        return torch.einsum("pkc,pchw->pkhw", chosen, self.pixels)[pair, place]
+
+
+@dataclass
+class Detections:
+    """What a detector answers to P (image, phrase) pairs, by Q queries each.
+
+    Attributes:
+        logits: (P, Q) of "this query is an instance", given that the phrase is there.
+        boxes: (P, Q, 4) centre x, centre y, width, height, in [0, 1] of the canvas.
+        presence: (P,) logits of "the phrase is there"; None in the one-to-many branch, which has none.
+        masks: (P, Q, m, m) logits, or their factors, or None.
+        semantic: (P, 1, h, w) logits of all instances together, or None.
+        auxiliary: What the earlier decoder layers answer, without masks; for training.
+        one_to_many: What the same decoder answers without self-attention (DAC-DETR, NeurIPS 2023); for training.
+    """
+
+    logits: Tensor
+    boxes: Tensor
+    presence: Tensor | None = None
+    masks: Tensor | QueryMasks | None = None
+    semantic: Tensor | None = None
+    auxiliary: list[Detections] = field(default_factory=list)
+    one_to_many: Detections | None = None
+
+    @property
+    def scores(self) -> Tensor:
+        """(P, Q) probability that the phrase is there and the query an instance (SAM 3, arXiv 2511.16719)."""
+        scores = self.logits.sigmoid()
+        return scores if self.presence is None else scores * self.presence.sigmoid()[:, None]
+
+    def masks_at(self, pair: Tensor, query: Tensor) -> Tensor:
+        """Mask logits (M, m, m) of M queries, given by pair (M,), ascending, and query (M,); where there are masks."""
+        assert self.masks is not None
+        return self.masks.at(pair, query) if isinstance(self.masks, QueryMasks) else self.masks[pair, query]

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from phd.contract import ImageFeatures, Prompts
@@ -52,6 +53,95 @@ class ClipPrediction:
 
 
 @dataclass
+class PhraseTargets:
+    """What supervises P (image, phrase) pairs: N instances, packed, those of pair 0 first.
+
+    Attributes:
+        counts: (P,) instances of each phrase, N in all; 0 for a negative.
+        exhaustive: (P,) bool, whether these are all; where not, absence proves nothing.
+        boxes: (N, 4) centre x, centre y, width, height, in [0, 1] of the canvas.
+        masks: (N, m, m) {0, 1} on a grid of the canvas, or None.
+        mask_valid: (N,) bool, which instances have a mask; None for all.
+    """
+
+    counts: Tensor
+    exhaustive: Tensor
+    boxes: Tensor
+    masks: Tensor | None = None
+    mask_valid: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.counts)
+
+    @property
+    def pair(self) -> Tensor:
+        """(N,) pair of each instance."""
+        return torch.repeat_interleave(self.counts)
+
+    @property
+    def present(self) -> Tensor:
+        """(P,) bool, whether the phrase has an instance."""
+        return self.counts > 0
+
+
+@dataclass
+class FoundInstances:
+    """What a model answered to P (image, phrase) pairs: K instances, packed, those of pair 0 first.
+
+    Attributes:
+        presence: (P,) probability that the phrase is there, in [0, 1].
+        pair: (K,) pair of each instance, ascending.
+        scores: (K,) in [0, 1]; those that are too low for an instance are left out.
+        masks: (K, m, m) bool, on the mask grid.
+    """
+
+    presence: Tensor
+    pair: Tensor
+    scores: Tensor
+    masks: Tensor
+
+
+@dataclass
+class ConceptPrediction:
+    """What a step asked and found in P (image, phrase) pairs.
+
+    Attributes:
+        truth: What the data says of them.
+        phrases: The P phrases.
+        image_index: (P,) image of each pair in the batch.
+        keys: Sample keys of the images.
+        cut: How many of the distinct phrases were longer than the text encoder's context and lost their end.
+        student: What the trained model found; None in training.
+        teacher: What the teacher found, or None.
+    """
+
+    truth: PhraseTargets
+    phrases: list[str]
+    image_index: Tensor
+    keys: list[str]
+    cut: int
+    student: FoundInstances | None = None
+    teacher: FoundInstances | None = None
+
+
+@dataclass
+class TextPrediction:
+    """What a text encoder made of T phrases, beside its teacher.
+
+    Attributes:
+        student: (T, L, C) tokens.
+        teacher: (T, L, C) tokens.
+        mask: (T, L) bool, which tokens belong to the phrase.
+        cut: How many phrases were longer than the context.
+    """
+
+    student: Tensor
+    teacher: Tensor
+    mask: Tensor
+    cut: int
+
+
+@dataclass
 class StepOutput:
     """What a step of any stage returns; the base module logs the terms, callbacks read the rest.
 
@@ -64,6 +154,8 @@ class StepOutput:
         teacher_features: What the teacher encoded, or None.
         content: (B, 2) filled part of the canvas in contract pixels; features beyond it do not count.
         clip: What was tracked, in stage 2.
+        text: What a text encoder made of phrases.
+        concepts: What was asked and found, in stage 3.
     """
 
     loss: Tensor
@@ -74,6 +166,8 @@ class StepOutput:
     teacher_features: ImageFeatures | None = None
     content: Tensor | None = None
     clip: ClipPrediction | None = None
+    text: TextPrediction | None = None
+    concepts: ConceptPrediction | None = None
 
 
 @dataclass
