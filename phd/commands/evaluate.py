@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from phd.commands import evaluate_video
+from phd.commands import evaluate_concepts, evaluate_video
 from phd.commands.device import checked_device
 from phd.errors import UserError
 
@@ -27,8 +27,18 @@ def run(arguments: list[str]) -> None:
     images.add_argument("--device", default="cpu", help="cpu or cuda")
     video = what.add_parser("video", help="J&F of masks that were tracked through video")
     evaluate_video.add_arguments(video)
+    concepts = what.add_parser("concepts", help="cgF1 of instances that were found by a phrase, or AP")
+    evaluate_concepts.add_arguments(concepts)
+    concepts_video = what.add_parser("concepts-video", help="cgF1, HOTA, TETA and AP of tracks found by a phrase")
+    evaluate_concepts.add_video_arguments(concepts_video)
     options = parser.parse_args(arguments)
-    evaluate_video.run(options) if options.what == "video" else evaluate_images_command(options)
+    runs = {
+        "images": evaluate_images_command,
+        "video": evaluate_video.run,
+        "concepts": evaluate_concepts.run,
+        "concepts-video": evaluate_concepts.run_video,
+    }
+    runs[options.what](options)
 
 
 def evaluate_images_command(options: argparse.Namespace) -> dict[str, Any]:

@@ -1,0 +1,115 @@
+"""`phd evaluate concepts` and `phd evaluate concepts-video`: predictions on files against truth on files."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from phd.errors import UserError
+
+# Rows of the table: a title, and the key of the report without the suffix of its column.
+ROWS = (
+    ("cgF1", "cgf1"),
+    ("pmF1", "pmf1"),
+    ("cgF1, macro", "cgf1_macro"),
+    ("positive macro F1", "positive_macro_f1"),
+    ("precision", "precision"),
+    ("recall", "recall"),
+    ("F1", "f1"),
+)
+IMAGE_ROWS = (("IL_MCC", "il_mcc"), ("IL precision", "il_precision"), ("IL recall", "il_recall"), ("IL FPR", "il_fpr"))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `concepts`."""
+    parser.add_argument(
+        "--gt", type=Path, nargs="+", required=True, help="file of truth; SA-Co/Gold: those of annotators a, b, c"
+    )
+    parser.add_argument("--pred", type=Path, required=True, help="predictions, in the format of COCO results")
+    parser.add_argument("--iou-type", choices=("segm", "bbox"), default="segm", help="compare masks or boxes")
+    parser.add_argument(
+        "--protocol", choices=("saco", "coco", "lvis"), default="saco", help="cgF1 of SA-Co, or AP of COCO or LVIS"
+    )
+    parser.add_argument("--json", type=Path, default=None, help="write the numbers here")
+
+
+def add_video_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `concepts-video`."""
+    parser.add_argument("--gt", type=Path, required=True, help="file of truth, in the format of SA-Co/VEval")
+    parser.add_argument("--pred", type=Path, required=True, help="predictions, in the format of YouTube-VIS results")
+    parser.add_argument("--iou-type", choices=("segm", "bbox"), default="segm", help="masks or boxes, for the table")
+    parser.add_argument("--json", type=Path, default=None, help="write the numbers here")
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    """Evaluate images, print and write."""
+    if options.protocol == "saco":
+        from phd.evaluate.concept_images import evaluate_concepts
+
+        result = evaluate_concepts(options.gt, options.pred, options.iou_type)
+        print_concepts(result, f"{result['num_datapoints']} datapoints, {result['num_negative']} of them negative")
+    else:
+        from phd.evaluate.concept_ap import evaluate_ap
+
+        if len(options.gt) > 1:
+            raise UserError(f"--gt: {options.protocol} has one file of truth, not {len(options.gt)}; give the first")
+        result = evaluate_ap(options.gt[0], options.pred, options.iou_type, options.protocol)
+        print_numbers(result, f"{options.protocol} {options.iou_type}: {result['num_images']} images")
+    return write(result, options.json)
+
+
+def run_video(options: argparse.Namespace) -> dict[str, Any]:
+    """Evaluate videos, print and write."""
+    from phd.evaluate.concept_video import evaluate_concepts_video
+
+    result = evaluate_concepts_video(options.gt, options.pred, options.iou_type)
+    print_concepts(result, f"{result['num_datapoints']} pairs of video and phrase, {result['num_negative']} negative")
+    return write(result, options.json)
+
+
+def write(result: dict[str, Any], path: Path | None) -> dict[str, Any]:
+    """Print the warnings to stderr and write the file."""
+    for warning in result["warnings"]:
+        print(f"phd: warning: {warning}", file=sys.stderr)
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
+    return result
+
+
+def print_concepts(result: dict[str, Any], title: str) -> None:
+    """Print cgF1 and its parts, averaged and at two thresholds."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title)
+    table.add_column(f"IoU of {result['protocol']['iou_type']}")
+    for column in ("0.50:0.95", "0.50", "0.75"):
+        table.add_column(column, justify="right")
+    for name, key in ROWS:
+        table.add_row(name, *(shown(result[f"{key}{suffix}"]) for suffix in ("", "_50", "_75")))
+    table.add_section()
+    for name, key in (*IMAGE_ROWS, ("ECE of presence", "presence_ece"), ("ECE of scores", "score_ece")):
+        table.add_row(name, shown(result[key]))
+    for name, value in result.get("tracking", {}).items():
+        table.add_row(name, shown(value))
+    Console().print(table)
+
+
+def print_numbers(result: dict[str, Any], title: str) -> None:
+    """Print all numbers of AP."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("", "", title=title)
+    for name in result["numbers"]:
+        table.add_row(name, shown(result[name]))
+    Console().print(table)
+
+
+def shown(value: float | None) -> str:
+    """A number as the table has it."""
+    return "-" if value is None else f"{value:.4f}"
