@@ -25,9 +25,12 @@ COMMANDS = {
     "shards": Command("shards", "convert raw data into shards, and inspect them"),
     "cache": Command("cache", "plan, build and verify a cache of the teacher's features"),
     "segment": Command("segment", "segment a photograph from a box or points"),
+    "track": Command("track", "track objects through a video from boxes, points or masks"),
+    "detect": Command("detect", "find every instance of noun phrases in a photograph"),
     "evaluate": Command("evaluate", "measure a student or a teacher"),
-    "bench": Command("bench", "measure the speed of the data path on this machine"),
+    "bench": Command("bench", "measure what data path and memory cost on this machine"),
     "sweep": Command("sweep", "run a W&B sweep file without a server"),
+    "ablation": Command("ablation", "compare variants on the embedded world, with several seeds"),
     "demo": Command("demo", "run the stages on the embedded world and write a report"),
     "toy-teacher": Command("toy_teacher", "train the embedded teacher again"),
 }
