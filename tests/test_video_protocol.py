@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from phd.errors import UserError
-from phd.evaluate.video_protocol import ObjectScore, davis, sav, sav_object, statistics
+from phd.evaluate.video_protocol import ObjectScore, davis, lvos, sav, sav_object, statistics
 from phd.metrics.video import boundary, boundary_accuracy, region_similarity
 
 ORACLES = Path(os.environ.get("PHD_SHARED", "../shared")) / "oracles" / "jf"
@@ -110,6 +110,21 @@ def test_sav_refuses_an_object_without_a_frame() -> None:
     with pytest.raises(UserError, match=r"^clip/007: the truth shows the object in no frame that counts.*--keep-ends"):
         sav_object("clip", "007", names, read, read)
     assert sav_object("clip", "007", names, read, read, skip_ends=False).j == [1.0, 1.0, 1.0]
+
+
+def test_lvos_counts_an_object_from_its_first_true_frame_to_the_end() -> None:
+    nothing, one, both = [[0, 0], [0, 0]], [[1, 0], [0, 0]], [[1, 255], [0, 2]]
+    truth = series_of(nothing, one, both, one)
+    # A prediction before the truth, of an unknown object or on void is nothing; the first and the last frame count.
+    prediction = series_of([[1, 0], [0, 3]], [[1, 1], [0, 0]], [[1, 2], [0, 2]], [[0, 0], [0, 2]])
+    names, read = frames_of(truth)
+    first, second = lvos("clip", names, read, frames_of(prediction)[1])
+    assert (first.object, first.j) == ("1", [0.5, 1.0, 0.0])
+    assert (second.object, second.j) == ("2", [0.5, 0.0])
+    # Where both are empty after the beginning, as after an object has left: 1.
+    assert lvos("clip", names, read, read)[1].j == [1.0, 1.0]
+    with pytest.raises(UserError, match=r"^clip: no annotated frame shows an object"):
+        lvos("clip", names, frames_of(np.full_like(truth, 255))[1], read)
 
 
 @needs_oracles

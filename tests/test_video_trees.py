@@ -75,6 +75,25 @@ def test_sav_with_a_folder_for_each_object(tmp_path: Path) -> None:
         evaluate_trees(tmp_path / "gt", tmp_path / "pred", "davis")
 
 
+def test_lvos_counts_late_objects_and_the_ends(tmp_path: Path) -> None:
+    truth = moving()
+    truth[0][truth[0] == 2] = 0
+    write(tmp_path / "gt" / "a", truth)
+    write(tmp_path / "pred" / "a", moving())
+    report = evaluate_trees(tmp_path / "gt", tmp_path / "pred", "lvos").to_dict()
+    assert [(row["object"], row["frames"], row["j"]) for row in report["objects"]] == [("1", 4, 1.0), ("2", 3, 1.0)]
+    assert report["drops_first_and_last_frame"] is False
+    assert "meta.json" in report["protocol_details"]["frames"]
+    with pytest.raises(UserError, match="--keep-ends: lvos never drops the last frame"):
+        evaluate_trees(tmp_path / "gt", tmp_path / "pred", "lvos", skip_ends=False)
+
+
+def test_files_beside_the_videos_are_no_predictions(trees: tuple[Path, Path]) -> None:
+    (trees[1] / "results.csv").touch()
+    (trees[1] / "a" / ".DS_Store").touch()
+    assert evaluate_trees(*trees, "davis").to_dict()["num_objects"] == 4
+
+
 def without(name: str) -> Callable[[Path, Path], None]:
     return lambda gt, pred: (pred / name).unlink()
 
@@ -90,6 +109,19 @@ def add(gt: Path, pred: Path) -> None:
     write(pred / "c", moving())
 
 
+def as_objects(gt: Path, pred: Path) -> None:
+    (pred / "a" / "001").mkdir()
+
+
+def smaller(*trees: str) -> Callable[[Path, Path], None]:
+    def change(gt: Path, pred: Path) -> None:
+        for tree in trees:
+            path = {"gt": gt, "pred": pred}[tree] / "a" / "00002.png"
+            Image.open(path).resize((30, 20)).save(path)
+
+    return change
+
+
 def cut(gt: Path, pred: Path) -> None:
     path = pred / "a" / "00001.png"
     path.write_bytes(path.read_bytes()[:40])
@@ -103,6 +135,10 @@ def cut(gt: Path, pred: Path) -> None:
         (add, r"pred/c: this folder has no truth beside it; remove it"),
         (as_mode("RGB"), r"pred/a/00001.png: has mode RGB, which is no map of labels"),
         (as_mode("I;16"), r"pred/a/00001.png: has mode I;16, which is no map of labels"),
+        (lambda gt, pred: (pred / "a" / "00001.jpg").touch(), r"pred/a/00001.jpg: is no mask of a frame, a PNG with"),
+        (as_objects, r"pred/a: holds a folder for each object, but .*gt/a does not; write both in one layout"),
+        (smaller("pred"), r"pred/a/00002.png: is 20 x 30 pixels .* but 00001.png is 40 x 60"),
+        (smaller("gt", "pred"), r"gt/a/00002.png: is 20 x 30 pixels .* but 00000.png is 40 x 60"),
         (cut, r"pred/a/00001.png: cannot be read as a PNG"),
     ],
 )

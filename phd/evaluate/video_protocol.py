@@ -4,20 +4,27 @@
   1 to its highest label; the first and the last frame do not count; void (255) is background.
 - `sav`: the evaluator of SA-V (SAM 2, arXiv 2408.00714, section 5). The first and the last annotated frame do not
   count; an object counts from the frame in which truth or prediction first shows it, and only if the truth ever does.
+- `lvos`: LVOS's evaluator (Hong et al., arXiv 2211.10181 and 2404.19326; github.com/LingyiHongfd/lvos-evaluation). An
+  object counts from the annotated frame in which the truth first shows it, that frame included, to the last annotated
+  one. The evaluator itself takes the start and the end of each object from meta.json, of which trees and shards know
+  nothing, counts missing frames as 0, and reports means over seen and over unseen categories apart.
 
-Both average over frames for each object, and then over all objects of the set, not over videos.
+All average over frames for each object, and then over all objects of the set, not over videos. J and F are those of
+DAVIS throughout; where truth and prediction are both empty, they are 1.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
 from phd.errors import UserError
 from phd.metrics.video import boundary_accuracy, region_similarity
 
+Protocol = Literal["davis", "sav", "lvos"]
 VOID = 255
 # Reads the label map (H, W) uint8 of a frame.
 Frames = Callable[[str], np.ndarray]
@@ -122,6 +129,30 @@ def sav_object(
             f"last frame with --keep-ends"
         )
     return ObjectScore(video, name, scores[0].j, scores[0].f)
+
+
+def lvos(video: str, frames: Sequence[str], truth: Frames, prediction: Frames) -> list[ObjectScore]:
+    """Score one video by LVOS's protocol; void is background, and objects that the truth never shows do not count.
+
+    Args:
+        video: For messages and rows.
+        frames: All annotated frames in order.
+        truth: Annotated label maps; 255 is void.
+        prediction: Predicted label maps.
+
+    Raises:
+        UserError: The truth shows no object at all.
+    """
+    scores: dict[int, ObjectScore] = {}
+    for frame in frames:
+        wanted, found = _pair(video, frame, _without_void(truth(frame)), prediction(frame))
+        for number in sorted(set(np.unique(wanted).tolist()) - {0}):
+            scores.setdefault(number, ObjectScore(video, str(number)))
+        for number, score in scores.items():
+            score.add(found == number, wanted == number)
+    if not scores:
+        raise UserError(f"{video}: no annotated frame shows an object; remove the video")
+    return [scores[number] for number in sorted(scores)]
 
 
 def statistics(values: Sequence[float]) -> dict[str, float]:

@@ -18,11 +18,13 @@ class VideoReport:
     Attributes:
         protocol: Its name and every choice that moves the numbers.
         scores: One for each object.
+        left_out: Objects that were tracked but not scored, with the reason.
         speed: Frames per second, memory tokens per frame, peak memory, where a model was run.
     """
 
     protocol: dict[str, Any]
     scores: list[ObjectScore]
+    left_out: list[dict[str, str]] = field(default_factory=list)
     speed: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -42,6 +44,7 @@ class VideoReport:
             "num_videos": len(videos),
             "num_objects": len(objects),
             **self.speed,
+            "left_out": self.left_out,
             "objects": objects,
             "videos": [{"video": name, **_means(scores), "objects": len(scores)} for name, scores in of_video.items()],
         }
