@@ -71,10 +71,20 @@ def test_one_cell_reaches_every_global_latent_and_one_window() -> None:
     compressor = build_compressor(MemorySettings(num_global=4, windows=3), 12, DIM)
     memory, positions = a_map(1, 12)
     changed = memory.clone()
-    changed[0, :, 5, 10] += 1  # row 5 and column 10 of 12: window (1, 2) of 3 x 3
+    changed[0, :, 5, 10] *= -1  # row 5 and column 10 of 12: window (1, 2) of 3 x 3
     difference = (compressor(changed, positions).values - compressor(memory, positions).values).abs().amax((0, 2))
     assert (difference[:4] > 0).all()
     assert difference[4:].nonzero().flatten().tolist() == [1 * 3 + 2]
+
+
+def test_the_perceiver_starts_as_a_mean_of_each_window() -> None:
+    compressor = SpatialPerceiver(12, DIM, num_global=4, windows=3)
+    memory, positions = a_map(2, 12)
+    found = compressor(memory, positions).values[:, 4:]
+    alike = torch.nn.functional.cosine_similarity(found, split_windows(memory, 3).mean(2), dim=-1)
+    others = torch.nn.functional.cosine_similarity(found, split_windows(memory, 3).mean(2).roll(1, 1), dim=-1)
+    assert alike.min() > 0.8
+    assert others.abs().mean() < 0.3
 
 
 def test_a_window_lies_at_its_centre() -> None:

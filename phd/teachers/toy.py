@@ -28,6 +28,14 @@ TRAINED_PARTS = (
     "tracker_model.prompt_encoder.",
     "tracker_model.mask_decoder.",
     "tracker_model.no_memory_embedding",
+    "tracker_model.mask_downsample.",
+    "tracker_model.memory_attention.",
+    "tracker_model.memory_encoder.",
+    "tracker_model.memory_temporal_positional_encoding",
+    "tracker_model.temporal_positional_encoding_projection_layer.",
+    "tracker_model.object_pointer_proj.",
+    "tracker_model.no_object_pointer",
+    "tracker_model.occlusion_spatial_embedding_parameter",
 )
 PATCH = 8
 POSITION_SCALE = 0.35
@@ -96,6 +104,8 @@ def toy_config(image_size: int = TOY_SIZE) -> Sam3VideoConfig:
             "dynamic_multimask_via_stability": False,
         },
         "image_size": image_size,
+        # Several candidates would let a tracker learn to find things without learning which one was asked for.
+        "multimask_output_for_tracking": False,
         "memory_attention_hidden_size": WIDTH,
         "memory_attention_num_layers": 2,
         "memory_attention_feed_forward_hidden_size": 2 * WIDTH,

@@ -29,6 +29,16 @@ class BankSize:
     recent: int
     pointers: int
 
+    def within(self, frames: int, conditioning: int) -> BankSize:
+        """The slots that a clip can fill, where its frames are known beforehand: empty ones cost time too.
+
+        Args:
+            frames: Of the clip, T.
+            conditioning: How many of them are prompted, the first one among them.
+        """
+        others = max(1, frames - 2)  # the last frame is never read
+        return BankSize(min(self.conditioning, conditioning), min(self.recent, others), min(self.pointers, others))
+
 
 @dataclass(frozen=True)
 class MemoryBank:

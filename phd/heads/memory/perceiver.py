@@ -112,6 +112,22 @@ class SpatialPerceiver(Compressor):
             self.latents_2d = nn.Parameter(torch.randn(windows * windows, dim))
         self.layers = nn.ModuleList(PerceiverLayer(dim, num_heads, ratio) for _ in range(depth))
         self.layer_norm = nn.LayerNorm(dim)
+        self._start_as_means()
+
+    @torch.no_grad()
+    def _start_as_means(self) -> None:
+        """Start as a mean of what each latent reads, which an inherited memory attention can already use.
+
+        Values pass unchanged and every other residual branch starts small (after Fixup, arXiv 1901.09321). From
+        random latents and projections the attention would first have to learn a language that it does not know.
+        """
+        for latents in (getattr(self, name) for name in ("latents_1d", "latents_2d") if hasattr(self, name)):
+            latents.mul_(0.02)
+        for layer in self.layers:
+            for projection in (layer.cross_attention.v_proj, layer.cross_attention.o_proj):
+                nn.init.eye_(projection.weight)
+            for branch in (layer.mlp.down_proj, layer.self_attention.o_proj, layer.self_mlp.down_proj):
+                branch.weight.mul_(0.1)
 
     def forward(self, memory: Tensor, positions: Tensor) -> MemoryTokens:
         """See `Compressor.forward`."""
