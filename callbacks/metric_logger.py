@@ -40,18 +40,6 @@ class MetricLogger(L.Callback):
         built = self.build(cast(Contract, pl_module.contract))
         self.metrics = {name: metric.to(pl_module.device) for name, metric in built.items()}
 
-    def _finish(self, trainer: L.Trainer, pl_module: L.LightningModule, prefix: str) -> None:
-        if trainer.sanity_checking:
-            return
-        with warnings.catch_warnings():
-            # A metric without an update is expected, and computes NaN.
-            warnings.filterwarnings("ignore", message=".*was called before the ``update`` method")
-            values = {name: metric.compute() for name, metric in self.metrics.items()}
-        seen = {name: value for name, value in values.items() if not value.isnan()}
-        for name, value in self.summarise(seen).items():
-            # Every process holds the same value; sync_dist only tells Lightning that this is known.
-            pl_module.log(f"{prefix}/{name}", value, prog_bar="/" not in name, sync_dist=True)
-
     def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start from empty metrics."""
         self._start(trainer, pl_module)
@@ -69,13 +57,20 @@ class MetricLogger(L.Callback):
         self.update(outputs["output"], cast(Contract, pl_module.contract))
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Log as `val/...`, except in the sanity check."""
-        self._finish(trainer, pl_module, "val")
+        """Log as `val/...` or `test/...`, except in the sanity check."""
+        if trainer.sanity_checking:
+            return
+        with warnings.catch_warnings():
+            # A metric without an update is expected, and computes NaN.
+            warnings.filterwarnings("ignore", message=".*was called before the ``update`` method")
+            values = {name: metric.compute() for name, metric in self.metrics.items()}
+        seen = {name: value for name, value in values.items() if not value.isnan()}
+        prefix = "test" if trainer.testing else "val"
+        for name, value in self.summarise(seen).items():
+            # Every process holds the same value; sync_dist only tells Lightning that this is known.
+            pl_module.log(f"{prefix}/{name}", value, prog_bar="/" not in name, sync_dist=True)
 
-    def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Log as `test/...`."""
-        self._finish(trainer, pl_module, "test")
-
-    # A test begins and feeds its metrics as a validation does.
+    # A test begins, feeds its metrics and ends as a validation does.
     on_test_epoch_start = on_validation_epoch_start
     on_test_batch_end = on_validation_batch_end
+    on_test_epoch_end = on_validation_epoch_end

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections import OrderedDict
 from pathlib import Path
-from typing import Any, Protocol
+from tarfile import BLOCKSIZE
+from typing import Protocol
 
+from datamodules.open_files import OpenFiles
 from phd.errors import UserError
 
-OPEN_FILES = 64
-# The header before each member of a tar.
-HEADER = 512
 # Of a member: offset and size in bytes.
 Place = tuple[int, int]
 
@@ -48,28 +46,17 @@ class Folder(Protocol):
 
 
 class LocalFolder:
-    """A folder that the operating system can open.
-
-    Cheap to send to a worker: files are opened when first read, in the process that reads them. Not for several
-    threads of one process at once: one may close the file that another reads.
-    """
+    """A folder that the operating system can open; sent to workers and closed to threads as `OpenFiles` is."""
 
     threads = 1
 
     def __init__(self, root: Path) -> None:
         self.root, self.where = root, str(root)
-        self.open_files: OrderedDict[str, int] = OrderedDict()
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "open_files": OrderedDict()}
-
-    def __del__(self) -> None:
-        self.close()
+        self.open_files = OpenFiles(root)
 
     def close(self) -> None:
         """Close the files."""
-        while self.__dict__.get("open_files"):
-            os.close(self.open_files.popitem()[1])
+        self.open_files.close()
 
     def address(self, name: str) -> str:
         """Path of a file."""
@@ -105,26 +92,14 @@ class LocalFolder:
         Raises:
             UserError: The tar cannot be opened or read.
         """
-        descriptor = self._descriptor(name)
+        descriptor = self.open_files.descriptor(name)
         try:
             return [
-                (os.pread(descriptor, HEADER, offset - HEADER), os.pread(descriptor, size, offset))
+                (os.pread(descriptor, BLOCKSIZE, offset - BLOCKSIZE), os.pread(descriptor, size, offset))
                 for offset, size in places
             ]
         except OSError as error:
             raise UserError(f"{self.address(name)}: cannot be read ({error.strerror}); check the disk") from error
-
-    def _descriptor(self, name: str) -> int:
-        if name in self.open_files:
-            self.open_files.move_to_end(name)
-            return self.open_files[name]
-        if len(self.open_files) >= OPEN_FILES:
-            os.close(self.open_files.popitem(last=False)[1])
-        try:
-            self.open_files[name] = os.open(self.root / name, os.O_RDONLY)
-        except OSError as error:
-            raise UserError(f"{self.address(name)}: cannot be opened ({error.strerror})") from error
-        return self.open_files[name]
 
 
 def open_folder(root: str | Path) -> Folder:

@@ -128,7 +128,11 @@ def _is_left(wanted: Callable[[int], bool], done: int, number: int) -> bool:
 
 
 def _grouped(url: str, archive: tarfile.TarFile, wanted: Callable[[int], bool]) -> Iterator[RawSample]:
-    """Members side by side whose names differ after the first dot only are a sample, as WebDataset has it."""
+    """Members side by side whose names differ after the first dot only are a sample, as WebDataset has it.
+
+    Raises:
+        tarfile.TarError: The tar is damaged or breaks off.
+    """
     number, sample, want = -1, None, False
     while (member := archive.next()) is not None:
         archive.members = []  # pyright: ignore[reportAttributeAccessIssue] - tarfile would remember them all
@@ -147,5 +151,8 @@ def _grouped(url: str, archive: tarfile.TarFile, wanted: Callable[[int], bool]) 
             contents = archive.extractfile(member)
             assert contents is not None, "a regular file has contents"
             sample.members[extension] = contents.read()
+    # `tarfile` takes a header that is cut or damaged for the end, which is two blocks of zeros. It has read the first.
+    if archive.fileobj is None or archive.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+        raise tarfile.ReadError(f"no end at byte {archive.offset}")
     if sample is not None:
         yield sample

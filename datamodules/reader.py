@@ -8,9 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
+from tarfile import BLOCKSIZE
 from typing import Any
 
-from datamodules.folder import HEADER, open_folder
+from datamodules.folder import open_folder
 from datamodules.manifest import indices, read_manifest
 from datamodules.member_index import MemberIndex
 from datamodules.shards import MANIFEST, shards_of
@@ -139,7 +140,7 @@ class ShardReader:
         for extension, (_, size), (header, data) in zip(
             extensions, places, self.folder.members(tar, places), strict=True
         ):
-            if len(header) != HEADER or len(data) != size:
+            if len(header) != BLOCKSIZE or len(data) != size:
                 raise UserError(f"{self.where(number)}: .{extension} is cut short; convert again")
             if not _names(header, f"{self.key(number)}.{extension}"):
                 raise UserError(

@@ -15,10 +15,13 @@ from torch import Tensor
 from torchvision.io import ImageReadMode, decode_image
 
 from datamodules import rle
+from datamodules.freed_memory import keep_freed_memory
 from phd.errors import UserError
 
-# A few kilobytes of JPEG can declare 4 billion pixels. Converters have a lower limit, as a setting.
+# A few kilobytes of JPEG can declare 4 billion pixels, and decoding them would take all memory.
 MOST_PIXELS = 1 << 29
+# Converters and `verify` have a lower limit, as a setting.
+MAX_PIXELS = 100_000_000
 # Start of frame, every process but the three codes that mean something else (C4, C8, CC).
 FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
@@ -44,6 +47,7 @@ def decode_rgb(data: bytes, where: str) -> Tensor:
     Raises:
         UserError: It is truncated, no image, or a JPEG of more than MOST_PIXELS.
     """
+    keep_freed_memory()  # here, because this runs in the process that loads
     height, width = jpeg_size(data) or (0, 0)
     if height * width > MOST_PIXELS:
         raise UserError(f"{where}: the image claims to have {width} x {height} pixels; scale it down or remove it")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from tarfile import BLOCKSIZE
 from typing import Any
 
 import fsspec
 
-from datamodules.folder import HEADER, Place
+from datamodules.folder import Place
 from datamodules.storage import file_system, patiently
 from phd.errors import UserError
 
@@ -84,13 +85,13 @@ class RemoteFolder:
         Raises:
             UserError: The storage cannot be reached, or does not answer with the ranges.
         """
-        ranges = merged([(offset - HEADER, offset + size) for offset, size in places])
+        ranges = merged([(offset - BLOCKSIZE, offset + size) for offset, size in places])
         blobs = dict(zip(ranges, self._read(name, ranges), strict=True))
         found = []
         for offset, size in places:
-            first, blob = next((start, blobs[start, end]) for start, end in ranges if start <= offset - HEADER < end)
+            first, blob = next((start, blobs[start, end]) for start, end in ranges if start <= offset - BLOCKSIZE < end)
             at = offset - first
-            found.append((blob[at - HEADER : at], blob[at : at + size]))
+            found.append((blob[at - BLOCKSIZE : at], blob[at : at + size]))
         return found
 
     def _read(self, name: str, ranges: list[tuple[int, int]]) -> list[bytes]:

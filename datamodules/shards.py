@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from datamodules.tar_members import tar_members
 from phd.errors import UserError
 
 FORMAT, VERSION, MANIFEST = "phd-shards", 1, "shards.json"
@@ -64,27 +65,32 @@ def members_of(tar: Path) -> Places:
     """Where each member of a tar lies.
 
     Raises:
-        UserError: The tar is damaged, or holds a member twice, or one that is a link or lies in a folder.
+        UserError: The tar is damaged or cut short, or holds a member twice, or one that is a link or lies in a folder.
     """
     samples: Places = {}
     try:
-        with tarfile.open(tar, "r:") as archive:
-            for member in archive:
-                key, _, extension = member.name.partition(".")
-                if not member.isreg() or not key or "/" in member.name:
-                    raise UserError(f"{tar}: {member.name} is no plain file of a shard; convert the raw data again")
-                places = samples.setdefault(key, {})
-                if extension in places:
-                    raise UserError(f"{tar}: holds {member.name} twice; convert the raw data again")
-                places[extension] = (member.offset_data, member.size)
+        for member in tar_members(tar):
+            key, _, extension = member.name.partition(".")
+            if not member.isreg() or not key or "/" in member.name:
+                raise UserError(f"{tar}: {member.name} is no plain file of a shard; convert the raw data again")
+            places = samples.setdefault(key, {})
+            if extension in places:
+                raise UserError(f"{tar}: holds {member.name} twice; convert the raw data again")
+            places[extension] = (member.offset_data, member.size)
     except (tarfile.TarError, OSError) as error:
         raise UserError(f"{tar}: cannot be read as a tar ({error}); convert the raw data again") from error
     return samples
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file under a temporary name and rename it, so that it is there whole or not at all."""
-    partial = path.with_name(f"{path.name}.partial")
+def write_atomically(path: Path, data: bytes, token: str = "") -> None:
+    """Write a file under a temporary name and rename it, so that it is there whole or not at all.
+
+    Args:
+        path: Final name.
+        data: Content.
+        token: Of the writing process, where several may write this file: they never share a temporary name.
+    """
+    partial = path.with_name(f"{path.name}.{token}.partial" if token else f"{path.name}.partial")
     try:
         with partial.open("wb") as stream:
             stream.write(data)

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from datamodules.augmentation import Augmentation, View, draw_colours, draw_view, generator, recolour
-from datamodules.freed_memory import keep_freed_memory
 from datamodules.placement import Placement, require_fit
 from datamodules.record import decode_rgb, instances
 from phd.contract import Contract
@@ -79,7 +78,6 @@ class ImageTransform:
         """
         where = where or key
         rng = generator(self.seed, epoch, key)
-        keep_freed_memory()  # here, because this runs in the process that loads
         image = decode_rgb(jpg, where)
         height, width = int(image.shape[1]), int(image.shape[2])
         require_fit(self.contract, height, width, where)

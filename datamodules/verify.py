@@ -13,6 +13,7 @@ from rich.progress import Progress
 
 from datamodules.manifest import read_manifest
 from datamodules.reader import FORMS
+from datamodules.record import MAX_PIXELS
 from datamodules.shards import MANIFEST, Places, shards_of
 from datamodules.verify_sample import SampleCheck
 from datamodules.verify_tar import check_structure
@@ -20,8 +21,6 @@ from phd.errors import UserError
 
 # What a conversion leaves beside the shards where it was told to leave bad samples out.
 BESIDE = {MANIFEST, "skipped.jsonl"}
-# As the converters have it by default.
-MAX_PIXELS = 100_000_000
 
 
 @dataclass

@@ -7,6 +7,7 @@ import tarfile
 from pathlib import Path
 
 from datamodules.shards import MANIFEST, Places, Shard, index_of, sha256
+from datamodules.tar_members import tar_members
 
 
 def check_structure(root: Path, shard: Shard) -> tuple[Places, list[str]]:
@@ -36,23 +37,16 @@ def walk(tar: Path) -> tuple[Places, list[str]]:
     problems: list[str] = []
     last = "the start"
     try:
-        with tarfile.open(tar, "r:") as archive:
-            for member in archive:
-                key, _, extension = member.name.partition(".")
-                # Unpacked, such a member would be written, or would lead, out of the folder.
-                if not member.isreg() or not key or "/" in member.name:
-                    problems.append(f"{member.name}: {_kind(member)}; a shard holds plain files only")
-                elif extension in places.get(key, {}):
-                    problems.append(f"{key}: {member.name} is there twice")
-                else:
-                    places.setdefault(key, {})[extension] = (member.offset_data, member.size)
-                last = member.name
-            end = archive.offset
-        with tar.open("rb") as stream:
-            stream.seek(end)
-            # tarfile takes a header that it cannot read for the end.
-            if any(stream.read(tarfile.BLOCKSIZE)):
-                problems.append(f"the tar is damaged after {last}")
+        for member in tar_members(tar):
+            key, _, extension = member.name.partition(".")
+            # Unpacked, such a member would be written, or would lead, out of the folder.
+            if not member.isreg() or not key or "/" in member.name:
+                problems.append(f"{member.name}: {_kind(member)}; a shard holds plain files only")
+            elif extension in places.get(key, {}):
+                problems.append(f"{key}: {member.name} is there twice")
+            else:
+                places.setdefault(key, {})[extension] = (member.offset_data, member.size)
+            last = member.name
     except (tarfile.TarError, OSError) as error:
         problems.append(f"the tar is damaged after {last} ({error})")
     return places, problems

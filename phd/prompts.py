@@ -87,8 +87,9 @@ def centre_points(masks: Tensor) -> Tensor:
 def coarse_masks(masks: Tensor, generator: torch.Generator, logit: float = 10.0) -> Tensor:
     """Mask prompts (P, 1, m, m): each mask shrunk by one cell, as it is, or grown by one or two, as confident logits.
 
-    A mask prompt is another model's guess or a user's brush, and seldom the answer itself. A mask that shrinking would
-    empty stays as it is.
+    A mask prompt is another model's guess or a user's brush, mostly near the answer. The four are equally likely: one
+    prompt in four is the answer itself, which a model has to learn to leave alone. So is a mask that shrinking would
+    empty.
 
     Args:
         masks: (P, m, m), foreground above 0.5.

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 # Before any test module imports transformers, the hub's client or W&B.
 os.environ |= {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "WANDB_MODE": "disabled"}
 
 import pytest
+
+if TYPE_CHECKING:
+    from phd.teachers import Teacher
 
 ROOT = Path(__file__).resolve().parents[1]
 SCENES = 24
@@ -61,3 +66,38 @@ def student_folder(tmp_path_factory: pytest.TempPathFactory, toy_folder: Path) -
         torch.manual_seed(0)
         Student.create("efficientvit_b0", load_teacher(str(toy_folder)), pretrained=False).save(folder, stage="none")
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_teacher() -> Teacher:
+    """A SAM of 128 pixels with random weights."""
+    from tiny import tiny_sam
+
+    return tiny_sam()
+
+
+@pytest.fixture(scope="session")
+def tiny_cache(tmp_path_factory: pytest.TempPathFactory, toy_shards: Path, tiny_teacher: Teacher) -> Path:
+    """Its features of the embedded world in int8, built without a break; no test changes them."""
+    from cached import build
+
+    folder = tmp_path_factory.mktemp("cache") / "int8"
+    build(toy_shards, folder, tiny_teacher)
+    return folder
+
+
+@pytest.fixture(scope="module", params=["sam", "sam2", "sam3"])
+def any_teacher(request: pytest.FixtureRequest) -> Teacher:
+    """A small teacher of each family, no parameter at its constant start."""
+    from teacher_cases import MAKERS, stirred
+
+    return stirred(MAKERS[request.param]())
+
+
+@pytest.fixture
+def no_grad() -> Iterator[None]:
+    """A test without gradients."""
+    import torch
+
+    with torch.no_grad():
+        yield

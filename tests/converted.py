@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from datamodules.concept_record import check_concept
+from datamodules.convert import convert
 from datamodules.reader import ShardReader
 
 SHARED = Path(os.environ.get("PHD_SHARED", Path(__file__).parents[2] / "shared")) / "data"
@@ -11,6 +13,16 @@ SHARED = Path(os.environ.get("PHD_SHARED", Path(__file__).parents[2] / "shared")
 def keys(root):
     reader = ShardReader(root)
     return [reader.key(number) for number in range(len(reader))]
+
+
+def concepts(kind, *paths, **settings):
+    """Convert, and check every concept record: the summary, and the records by key."""
+    summary = convert(kind, kind.options(*paths, **settings))
+    reader = ShardReader(paths[-1])
+    records = {reader.key(number): reader.record(number) for number in range(len(reader))}
+    for record in records.values():
+        check_concept(record, record["image"]["height"], record["image"]["width"], "record")
+    return summary, records
 
 
 def contents(root):

@@ -159,3 +159,14 @@ def test_command(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ca
     assert shown.count("met") + shown.count("missed") == len(GOALS)
     with pytest.raises(UserError, match="--rounds is 0"):
         command.run(["loader", "--rounds", "0"])
+
+
+def test_a_folder_that_cannot_be_used(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"file/raw: cannot be written .*; name another --data-dir"):
+        TINY.write(tmp_path / "file")
+    (tmp_path / "folder").mkdir()
+    for text in ("", "[5]", "5"):
+        (tmp_path / "folder" / "bench.json").write_text(text)
+        with pytest.raises(UserError, match=r"bench\.json: damaged .*; name another --data-dir"):
+            TINY.write(tmp_path / "folder")

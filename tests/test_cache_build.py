@@ -16,23 +16,11 @@ from datamodules.cache.layout import read_manifest
 from datamodules.cache.quantise import errors
 from datamodules.reader import ShardReader
 from datamodules.transforms import ImageTransform
+from datamodules.writer import new_shards
 from phd.errors import UserError
 from phd.teachers import Teacher
 
 SHARDS = [f"shard-{number:06d}" for number in range(3)]
-
-
-@pytest.fixture(scope="module")
-def teacher() -> Teacher:
-    return tiny_sam()
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory, toy_shards: Path, teacher: Teacher) -> Path:
-    """Built without a break; no test changes it."""
-    folder = tmp_path_factory.mktemp("cache") / "int8"
-    build(toy_shards, folder, teacher)
-    return folder
 
 
 def live(shards: Path, teacher: Teacher, numbers: list[int]) -> tuple[list[str], tuple[torch.Tensor, ...]]:
@@ -61,42 +49,44 @@ def test_the_features_are_those_of_the_live_teacher(make, dtype: str, toy_shards
         assert measured["mean"] == pytest.approx(column.mean().item(), rel=0.5)
 
 
-def test_what_is_written(cache: Path, toy_shards: Path, teacher: Teacher) -> None:
-    assert names(cache) == whole(SHARDS)
-    manifest = read_manifest(cache)
+def test_what_is_written(tiny_cache: Path, toy_shards: Path, tiny_teacher: Teacher) -> None:
+    assert names(tiny_cache) == whole(SHARDS)
+    manifest = read_manifest(tiny_cache)
     assert manifest.finished
-    assert manifest.bytes == sum(len(data) for data in tars(cache).values())
+    assert manifest.bytes == sum(len(data) for data in tars(tiny_cache).values())
     assert [part.index_sha256 for part in manifest.parts] == [s.index_sha256 for s in ShardReader(toy_shards).shards]
-    assert manifest.recipe.contract == teacher.contract
+    assert manifest.recipe.contract == tiny_teacher.contract
     assert manifest.date.endswith("+00:00")
 
 
-def test_a_stopped_build_goes_on(cache: Path, tmp_path: Path, toy_shards: Path, teacher: Teacher) -> None:
+def test_a_stopped_build_goes_on(tiny_cache: Path, tmp_path: Path, toy_shards: Path, tiny_teacher: Teacher) -> None:
     folder = tmp_path / "cache"
     with pytest.raises(KeyboardInterrupt):
-        builder(toy_shards, folder, teacher).run(Counting(teacher, stop_after=12), 4, 1, silent)
+        builder(toy_shards, folder, tiny_teacher).run(Counting(tiny_teacher, stop_after=12), 4, 1, silent)
     assert names(folder) == whole(SHARDS[:1])  # nothing half-written, no claim
     assert not read_manifest(folder).finished
     with pytest.raises(UserError, match=r"2 of 3 shards are not cached, the first is features-shard-000001\.tar"):
         CacheReader(folder)
     assert len(CacheReader(folder, partial=True)) == 8
-    again = builder(toy_shards, folder, teacher)
+    again = builder(toy_shards, folder, tiny_teacher)
     with pytest.raises(UserError, match=r"2 shards are missing, the first is features-shard-000001\.tar"):
         again.finish()
-    trunk = Counting(teacher)
+    trunk = Counting(tiny_teacher)
     assert again.run(trunk, 4, 1, silent).finished
     assert len(trunk.keys) == 16
-    assert tars(folder) == tars(cache)
+    assert tars(folder) == tars(tiny_cache)
 
 
-def test_two_builders_share_the_work(cache: Path, tmp_path: Path, toy_shards: Path, teacher: Teacher) -> None:
+def test_two_builders_share_the_work(tiny_cache: Path, tmp_path: Path, toy_shards: Path, tiny_teacher: Teacher) -> None:
     folder = tmp_path / "cache"
-    trunks = [Counting(teacher), Counting(teacher)]
+    trunks = [Counting(tiny_teacher), Counting(tiny_teacher)]
     finished = []
 
     def work(rank: int) -> None:
         # Both want the same shard first.
-        finished.append(builder(toy_shards, folder, teacher, stale_after=20).run(trunks[rank], 2, 1, silent).finished)
+        finished.append(
+            builder(toy_shards, folder, tiny_teacher, stale_after=20).run(trunks[rank], 2, 1, silent).finished
+        )
 
     threads = [threading.Thread(target=work, args=(rank,)) for rank in range(2)]
     for thread in threads:
@@ -108,24 +98,24 @@ def test_two_builders_share_the_work(cache: Path, tmp_path: Path, toy_shards: Pa
     assert len(trunks[0].keys + trunks[1].keys) == 24  # no image twice
     assert names(folder) == whole(SHARDS)
     keys = [ShardReader(toy_shards).key(number) for number in range(24)]
-    mine, theirs = CacheReader(folder).read(keys), CacheReader(cache).read(keys)
+    mine, theirs = CacheReader(folder).read(keys), CacheReader(tiny_cache).read(keys)
     assert (mine.levels[0] - theirs.levels[0]).abs().max() <= 1  # batches of two round otherwise
 
 
-def test_ranks_begin_with_shards_of_their_own(tmp_path: Path, toy_shards: Path, teacher: Teacher) -> None:
-    first = builder(toy_shards, tmp_path / "cache", teacher, rank=0, world_size=2)
-    second = builder(toy_shards, tmp_path / "cache", teacher, rank=1, world_size=2)
+def test_ranks_begin_with_shards_of_their_own(tmp_path: Path, toy_shards: Path, tiny_teacher: Teacher) -> None:
+    first = builder(toy_shards, tmp_path / "cache", tiny_teacher, rank=0, world_size=2)
+    second = builder(toy_shards, tmp_path / "cache", tiny_teacher, rank=1, world_size=2)
     assert [part.name[-1] for part in first.left()] == ["0", "2", "1"]
     assert [part.name[-1] for part in second.left()] == ["1", "0", "2"]
 
 
-def test_a_lost_shard_is_built_again(cache: Path, tmp_path: Path, toy_shards: Path, teacher: Teacher) -> None:
-    build(toy_shards, tmp_path / "cache", teacher)
+def test_a_lost_shard_is_built_again(tiny_cache: Path, tmp_path: Path, toy_shards: Path, tiny_teacher: Teacher) -> None:
+    build(toy_shards, tmp_path / "cache", tiny_teacher)
     (tmp_path / "cache" / "features-shard-000001.tar").unlink()
-    again = builder(toy_shards, tmp_path / "cache", teacher)
+    again = builder(toy_shards, tmp_path / "cache", tiny_teacher)
     assert not read_manifest(tmp_path / "cache").finished
-    assert again.run(Counting(teacher), 4, 1, silent).finished
-    assert tars(tmp_path / "cache") == tars(cache)
+    assert again.run(Counting(tiny_teacher), 4, 1, silent).finished
+    assert tars(tmp_path / "cache") == tars(tiny_cache)
 
 
 @pytest.mark.parametrize(
@@ -137,39 +127,41 @@ def test_a_lost_shard_is_built_again(cache: Path, tmp_path: Path, toy_shards: Pa
         ({"max_shards": 2}, r"something else \(data: the shards of"),
     ],
 )
-def test_a_folder_of_something_else(cache: Path, toy_shards: Path, teacher: Teacher, change: dict, message) -> None:
+def test_a_folder_of_something_else(
+    tiny_cache: Path, toy_shards: Path, tiny_teacher: Teacher, change: dict, message
+) -> None:
     from phd.cache import Builder, recipe_of
 
     reader = ShardReader(toy_shards, change.get("max_shards"))
-    recipe = recipe_of(change.get("teacher", teacher), change.get("dtype", "int8"), "32-true")
+    recipe = recipe_of(change.get("teacher", tiny_teacher), change.get("dtype", "int8"), "32-true")
     with pytest.raises(UserError, match=message):
-        Builder(cache, reader, recipe)
+        Builder(tiny_cache, reader, recipe)
 
 
-def test_features_that_int8_cannot_hold(tmp_path: Path, toy_shards: Path, teacher: Teacher) -> None:
+def test_features_that_int8_cannot_hold(tmp_path: Path, toy_shards: Path, tiny_teacher: Teacher) -> None:
     with pytest.raises(UserError) as caught:
-        builder(toy_shards, tmp_path / "cache", teacher).run(Counting(teacher, outlier=50.0), 4, 1, silent)
+        builder(toy_shards, tmp_path / "cache", tiny_teacher).run(Counting(tiny_teacher, outlier=50.0), 4, 1, silent)
     said = str(caught.value)
     assert "stored as int8 its features have a relative MSE of " in said
     assert "where 1e-04 is allowed; build with --dtype bf16 or --dtype fp16 into a new folder" in said
     assert names(tmp_path / "cache") == ["cache.json"]
-    wider = builder(toy_shards, tmp_path / "bf16", teacher, "bf16")
-    assert wider.run(Counting(teacher, outlier=50.0), 4, 1, silent).relative_mse["level0"]["max"] < 1e-5
+    wider = builder(toy_shards, tmp_path / "bf16", tiny_teacher, "bf16")
+    assert wider.run(Counting(tiny_teacher, outlier=50.0), 4, 1, silent).relative_mse["level0"]["max"] < 1e-5
 
 
-def test_a_full_disk(tmp_path: Path, toy_shards: Path, teacher: Teacher) -> None:
+def test_a_full_disk(tmp_path: Path, toy_shards: Path, tiny_teacher: Teacher) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    work = builder(toy_shards, tmp_path / "cache", teacher)
+    work = builder(toy_shards, tmp_path / "cache", tiny_teacher)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
     try:
         with pytest.raises(UserError, match=r"features-shard-000000\.tar cannot be written \(File too large\)"):
-            work.run(Counting(teacher), 4, 1, silent)
+            work.run(Counting(tiny_teacher), 4, 1, silent)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert names(tmp_path / "cache") == ["cache.json"]
 
 
-def test_images_that_cannot_be_decoded(tmp_path: Path, toy_shards: Path, teacher: Teacher) -> None:
+def test_images_that_cannot_be_decoded(tmp_path: Path, toy_shards: Path, tiny_teacher: Teacher) -> None:
     broken = tmp_path / "shards"
     broken.mkdir()
     for path in toy_shards.iterdir():
@@ -179,5 +171,14 @@ def test_images_that_cannot_be_decoded(tmp_path: Path, toy_shards: Path, teacher
     tar = broken / "shard-000001.tar"
     tar.write_bytes(tar.read_bytes().replace(jpg, b"\0" * len(jpg)))
     with pytest.raises(UserError, match=rf"shard-000001\.tar: {reader.key(9)}: the image file is truncated"):
-        build(broken, tmp_path / "cache", teacher)
+        build(broken, tmp_path / "cache", tiny_teacher)
     assert names(tmp_path / "cache") == whole(SHARDS[:1])
+
+
+def test_videos_have_no_cache(tmp_path: Path, tiny_teacher: Teacher) -> None:
+    with new_shards(tmp_path / "clips", "sav") as writer:
+        writer.details = {"form": "video"}
+        writer.write("clip", {"000000.jpg": b"", "json": b"{}"})
+    with pytest.raises(UserError, match="clips: holds videos; a cache is made of images"):
+        builder(tmp_path / "clips", tmp_path / "cache", tiny_teacher)
+    assert not (tmp_path / "cache").exists()

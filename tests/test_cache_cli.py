@@ -92,6 +92,11 @@ def test_what_is_refused(capsys, cache: Path, toy_shards: Path, toy_folder: Path
     assert "--accelerator quantum --devices auto --num-nodes 1: cannot be had here" in refused(
         capsys, *build, tmp_path / "a", "--accelerator", "quantum"
     )
+    for devices in ("x", "-1", "1.5"):
+        said = refused(capsys, *build, tmp_path / "a", "--accelerator", "cpu", "--devices", devices)
+        assert f"--devices {devices} --num-nodes 1: cannot be had here" in said
+    assert "--stale-after is nan" in refused(capsys, *build, tmp_path / "a", "--stale-after", "nan")
+    assert f"{toy_shards}: holds image shards; name a folder" in refused(capsys, *build, toy_shards, *CPU)
     (tmp_path / "file").write_text("")
     assert f"{tmp_path / 'file'}: cannot be written" in refused(capsys, *build, tmp_path / "file", *CPU)
     assert "no finished shards" in refused(capsys, "cache", "plan", tmp_path, "--teacher", toy_folder)

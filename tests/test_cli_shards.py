@@ -230,3 +230,12 @@ def test_verify_finds_damage(
 def test_verify_needs_shards(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert f"{tmp_path}: has no shards.json" in refused(capsys, "shards", "verify", tmp_path)
     assert "no such folder" in refused(capsys, "shards", "verify", tmp_path / "nowhere")
+    assert "--max-pixels is 0; give at least 1" in refused(capsys, "shards", "verify", tmp_path, "--max-pixels", 0)
+    assert "https://host/x: every byte is read" in refused(capsys, "shards", "verify", "https://host/x")
+
+
+def test_info_makes_the_folder_of_its_file(
+    toy_shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["shards", "info", str(toy_shards), "--json", str(tmp_path / "new" / "info.json")])
+    assert json.loads((tmp_path / "new" / "info.json").read_text())["samples"] == 24

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from phd.errors import UserError
+from phd.prompts import boxes_from_masks, jitter_boxes, random_points
 from phd.stages.clip_prompts import ClipMix, draw_plan, first_prompts
 
 MASK = ClipMix(mask=1.0, point=0.0, box=0.0)
@@ -58,6 +59,21 @@ def test_first_prompts_by_hand() -> None:
     assert moved.boxes is not None
     change = (moved.boxes - box.boxes).abs()
     assert 0 < float(change.max()) <= 1
+
+
+def test_first_prompts_make_one_draw() -> None:
+    """Another order would give a run that is repeated, or goes on, other prompts."""
+    masks = torch.zeros(3, 8, 8)
+    masks[0, 2:5, 1:6], masks[1, :7, 3], masks[2] = 1, 1, 1
+    box = first_prompts("box", ClipMix(), masks, 16, torch.Generator().manual_seed(2))
+    point = first_prompts("point", ClipMix(), masks, 16, torch.Generator().manual_seed(2))
+    boxes = jitter_boxes(boxes_from_masks(masks), 0.1, 20 * 8 / 16, 8, torch.Generator().manual_seed(2))
+    points = random_points(masks, torch.Generator().manual_seed(2))
+    assert box.boxes is not None
+    assert torch.equal(box.boxes, 2 * boxes)
+    assert point.points is not None
+    assert torch.equal(point.points[:, 0], 2 * points - 0.5)
+    assert box.image_index.tolist() == point.image_index.tolist() == [0, 1, 2]
 
 
 @pytest.mark.parametrize(

@@ -147,7 +147,7 @@ def test_a_damaged_tar_is_named(tmp_path, damage):
     with tarfile.open(tar) as archive:
         headers = [member.offset for member in archive]
     tar.write_bytes(damage(tar.read_bytes(), headers))
-    with pytest.raises(UserError, match=r"sa_000000\.tar: (cannot be read as a|is cut short or damaged at byte)"):
+    with pytest.raises(UserError, match=r"sa_000000\.tar: cannot be read as a tar"):
         convert_sa1b(tar.parent, tmp_path / "out", skip_bad=100)
     assert nothing_written(tmp_path)
 

@@ -10,7 +10,7 @@ from raw_samples import image_bytes
 
 from datamodules import rle
 from datamodules.convert import convert_coco
-from datamodules.convert.coco import unique_keys
+from datamodules.convert.coco_file import unique_keys
 from datamodules.convert.raw import tar_safe
 from datamodules.labelled import labelled_images
 from datamodules.reader import ShardReader
@@ -220,16 +220,21 @@ def test_bad_coco_files(tmp_path):
         ("{", "not JSON"),
         ("[]", "not in COCO's format"),
         ('{"images": [], "annotations": []}', "lists no images"),
-        ('{"images": [{"id": 1}], "annotations": []}', "not in COCO's format"),
+        ('{"images": [{"id": 1}], "annotations": []}', "image 1 has no file_name"),
         ('{"images": {"id": 1}, "annotations": []}', "not in COCO's format"),
-        ('{"images": [{"id": 1, "file_name": 5}], "annotations": []}', "not in COCO's format"),
+        ('{"images": [{"id": 1, "file_name": 5}], "annotations": []}', "image 1 has no file_name"),
+        (
+            '{"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": [], "categories": [{"id": 3, "name": "a"}, '
+            '{"id": 3, "name": "b"}]}',
+            "the id of category 3 is there twice",
+        ),
         (
             '{"images": [{"id": 1, "file_name": "a.jpg"}, {"id": 1, "file_name": "b.jpg"}], "annotations": []}',
-            "two images have the id 1",
+            "the id of image 1 is there twice",
         ),
         (
             '{"images": [{"id": 1, "file_name": "a.jpg"}, {"id": 2, "file_name": "a.jpg"}], "annotations": []}',
-            "two images have the file_name 'a.jpg'",
+            "the file_name 'a.jpg' is there twice",
         ),
     ]:
         path.write_text(text)

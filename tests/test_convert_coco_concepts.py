@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from converted import concepts
 from raw_samples import image_bytes
 
-from datamodules.concept_record import check_concept, is_negative
-from datamodules.convert import KINDS, convert
-from datamodules.reader import ShardReader
+from datamodules.concept_record import is_negative
+from datamodules.convert import KINDS
 from phd.errors import UserError
 
 SHARED = Path(os.environ.get("PHD_SHARED", Path(__file__).parents[2] / "shared")) / "data"
@@ -43,12 +43,7 @@ def write(folder, images, annotations, categories=CATEGORIES):
 
 
 def run(raw, out, annotations=None, **settings):
-    summary = convert(KIND, KIND.options(raw, annotations or raw / "coco.json", out, **settings))
-    reader = ShardReader(out)
-    records = {reader.key(number): reader.record(number) for number in range(len(reader))}
-    for record in records.values():
-        check_concept(record, record["image"]["height"], record["image"]["width"], "record")
-    return summary, records
+    return concepts(KIND, raw, annotations or raw / "coco.json", out, **settings)
 
 
 def absent(record):
@@ -141,6 +136,9 @@ def test_wrong_settings_and_files(tmp_path):
         run(tmp_path / "nowhere", tmp_path / "out", raw / "coco.json")
     raw = write(tmp_path / "raw", {"a.jpg": {"file_name": None}}, [])
     with pytest.raises(UserError, match=r"coco\.json: image 1 has no file_name"):
+        run(raw, tmp_path / "out")
+    raw = write(tmp_path / "raw", {"a.jpg": {"file_name": "../a.jpg"}}, [])
+    with pytest.raises(UserError, match=r"coco\.json: file_name '\.\./a\.jpg' points outside the folder of images"):
         run(raw, tmp_path / "out")
 
 

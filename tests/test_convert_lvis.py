@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from converted import concepts
 from raw_samples import image_bytes
 
-from datamodules.concept_record import check_concept, is_negative
-from datamodules.convert import KINDS, convert
-from datamodules.reader import ShardReader
+from datamodules.concept_record import is_negative
+from datamodules.convert import KINDS
 from phd.errors import UserError
 
 SHARED = Path(os.environ.get("PHD_SHARED", Path(__file__).parents[2] / "shared")) / "data"
@@ -68,12 +68,7 @@ def write(folder, images=IMAGES, annotations=ANNOTATIONS, categories=CATEGORIES)
 
 
 def run(folder, out, annotations=None, **settings):
-    summary = convert(LVIS, LVIS.options(folder, annotations or folder / "lvis.json", out, **settings))
-    reader = ShardReader(out)
-    records = {reader.key(number): reader.record(number) for number in range(len(reader))}
-    for record in records.values():
-        check_concept(record, record["image"]["height"], record["image"]["width"], "record")
-    return summary, records
+    return concepts(LVIS, folder, annotations or folder / "lvis.json", out, **settings)
 
 
 def test_phrases_of_v1(tmp_path):

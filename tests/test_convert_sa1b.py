@@ -48,8 +48,15 @@ def test_sa1b_in_folders_and_in_the_tars_of_the_download(tmp_path):
 def test_max_samples(tmp_path):
     convert_sa1b(write_raw_sa1b(tmp_path / "raw", 5), tmp_path / "out", max_samples=3)
     assert keys(tmp_path / "out") == ["sa_0", "sa_1", "sa_2"]
-    with pytest.raises(UserError, match="max samples is -1"):
+    with pytest.raises(UserError, match="--max-samples is -1"):
         convert_sa1b(tmp_path / "raw", tmp_path / "none", max_samples=-1)
+
+
+def test_shards_do_not_lie_among_the_raw_files(tmp_path):
+    raw = write_raw_sa1b(tmp_path / "raw", 1)
+    with pytest.raises(UserError, match=r"raw/out: lies in .*raw, so its files would be taken for raw ones"):
+        convert_sa1b(raw, raw / "out")
+    assert not (raw / "out").exists()
 
 
 def test_nothing_to_convert(tmp_path):
@@ -66,7 +73,7 @@ def test_the_result_does_not_depend_on_the_workers(tmp_path):
     for workers in (1, 2, 5):
         convert_sa1b(raw, tmp_path / str(workers), samples_per_shard=4, workers=workers)
         assert contents(tmp_path / str(workers)) == contents(tmp_path / "1")
-    with pytest.raises(UserError, match="workers is 0; give at least 1"):
+    with pytest.raises(UserError, match="--workers is 0; give at least 1"):
         convert_sa1b(raw, tmp_path / "out", workers=0)
 
 

@@ -4,11 +4,12 @@ import json
 
 import numpy as np
 import pytest
+from converted import concepts
 from raw_samples import image_bytes, rectangle
 
 from datamodules import rle
-from datamodules.concept_record import check_concept, is_negative
-from datamodules.convert import KINDS, convert
+from datamodules.concept_record import is_negative
+from datamodules.convert import KINDS
 from datamodules.reader import ShardReader
 from phd.errors import UserError
 
@@ -74,12 +75,7 @@ def raw_gold(folder, subset="metaclip", pairs=None, annotations=BY_ANNOTATOR, im
 
 
 def run(raw, out, kind="saco-gold", **settings):
-    summary = convert(KINDS[kind], KINDS[kind].options(raw, out, **settings))
-    reader = ShardReader(out)
-    records = {reader.key(number): reader.record(number) for number in range(len(reader))}
-    for record in records.values():
-        check_concept(record, record["image"]["height"], record["image"]["width"], "record")
-    return summary, records
+    return concepts(KINDS[kind], raw, out, **settings)
 
 
 def test_three_annotators_in_one_sample(tmp_path):

@@ -27,7 +27,9 @@ SWEEPS = [name for name in FILES if name.startswith("sweeps/")]
 BACKBONES = [name for name in FILES if name.startswith("backbone/")]
 # What lies under a file besides trainer.yaml, by folder or name.
 UNDER = {"backbone": ["stage1.yaml"], "cached.yaml": ["stage1.yaml"], "toy/photos.yaml": ["toy/stage1.yaml"]}
-STAGE2 = ("stage2.yaml", "toy/stage2.yaml")
+UNDER["toy/ablation_memory.yaml"] = ["toy/stage2.yaml"]
+STAGE2 = ("stage2.yaml", "toy/stage2.yaml", "toy/ablation_memory.yaml")
+TEXT = ("text.yaml", "toy/text.yaml")
 
 
 def fit_of(name: str, *more: str) -> list[str]:
@@ -53,6 +55,7 @@ def test_there_is_a_file_for_each_backbone() -> None:
 def test_files_parse(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     config = parsed(fit_of(name), capsys)
     stage, data = ("MemoryDistill", "Clips") if name in STAGE2 else ("EncoderDistill", "SA1B")
+    stage, data = ("TextDistill", "Phrases") if name in TEXT else (stage, data)
     assert config["model"]["class_path"] == f"phd.stages.{stage}"
     assert config["data"]["class_path"] == f"datamodules.{data}"
     written = yaml.safe_load((EXPERIMENTS / name).read_text())
@@ -134,6 +137,15 @@ def test_make_stage2_takes_the_student_of_stage1(
     assert config["trainer"]["default_root_dir"] == "runs/stage2/tinyvit_11m"
 
 
+def test_make_text(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(ROOT)
+    config = made("text", "TEXT=mobileclip2_l", capsys=capsys)
+    assert config["model"]["class_path"] == "phd.stages.TextDistill"
+    assert (config["model"]["init_args"]["text"], config["model"]["init_args"]["teacher"]) == ("mobileclip2_l", "T")
+    assert (config["data"]["init_args"]["root"], config["trainer"]["max_steps"]) == ("D", 7)
+    assert config["trainer"]["default_root_dir"] == "runs/text/mobileclip2_l"
+
+
 @pytest.mark.parametrize("backbone", ["efficientvit_b0", "tinyvit_11m"])
 def test_make_stage1_runs_a_command_that_parses(
     backbone: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -179,8 +191,10 @@ TOYS = {
 
 
 def test_every_toy_is_fitted() -> None:
-    # Stage 2 has a test of its own, with clips.
-    assert {*TOYS, "toy/stage2.yaml"} == {name for name in FILES if name.startswith("toy/")}
+    # Stage 2 has a test of its own, with clips, and the text encoders one with phrases.
+    assert {*TOYS, "toy/stage2.yaml", "toy/ablation_memory.yaml", "toy/text.yaml"} == {
+        name for name in FILES if name.startswith("toy/")
+    }
 
 
 @pytest.mark.parametrize("name", TOYS)

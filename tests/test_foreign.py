@@ -1,8 +1,11 @@
+import gzip
 import io
 import json
 import os
 import tarfile
+from pathlib import Path
 
+import fsspec
 import pytest
 
 from datamodules.foreign import samples_of, tars
@@ -32,6 +35,21 @@ def test_a_truncated_tar(tmp_path):
         list(samples_of(path, lambda _: True))
     with pytest.raises(UserError, match=r"a\.tar: is damaged or cut short after 1 samples"):
         StreamedSamples(path)
+
+
+@pytest.mark.parametrize("length", [2 * 2560, 2 * 2560 + 100, 4 * 2560 + 511, 6 * 2560 + 300])
+@pytest.mark.parametrize("mode", ["tar", "tar.gz"])
+def test_a_tar_that_breaks_off_between_members(tmp_path, length, mode):
+    """tarfile itself takes such a place for the end."""
+    plain = pack(tmp_path / "a.tar", [(f"{n}.{kind}", b"x" * 2000) for n in range(3) for kind in ("jpg", "json")])
+    data = Path(plain).read_bytes()
+    assert len(list(samples_of(plain, lambda _: True))) == 3
+    path = tmp_path / f"b.{mode}"
+    path.write_bytes(data[:length] if mode == "tar" else gzip.compress(data[:length]))
+    for url in (str(path), f"memory://{path}"):
+        fsspec.filesystem("memory").pipe(str(path), path.read_bytes())
+        with pytest.raises(UserError, match=r"b\.tar.*: is damaged or cut short after \d samples \(no end at byte"):
+            list(samples_of(url, lambda _: True))
 
 
 def test_no_tar_at_all(tmp_path):

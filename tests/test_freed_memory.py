@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import platform
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
+
+from datamodules.freed_memory import keep_freed_memory
+from datamodules.record import decode_rgb
 
 # Two blocks of 12 MB at once are more than glibc keeps after it has freed blocks of that size.
 SCRIPT = """
@@ -36,3 +41,11 @@ def test_no_page_faults_once_it_is_kept() -> None:
     before, after = map(int, result.stdout.split())
     assert before > 1000
     assert after < before / 20
+
+
+def test_whatever_decodes_an_image_keeps_it() -> None:
+    stream = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(stream, "JPEG")
+    keep_freed_memory.cache_clear()
+    decode_rgb(stream.getvalue(), "an image")
+    assert keep_freed_memory.cache_info().currsize == 1

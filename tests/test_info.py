@@ -119,6 +119,6 @@ def test_the_command_writes_the_same_as_json(tmp_path, capsys):
     assert ["positive", "phrases", "2"] in [line.split() for line in shown.splitlines()]
     assert np.array([line.count("#") for line in shown.splitlines()]).max() == 40
     with pytest.raises(SystemExit) as end:
-        main(["shards", "info", str(root), "--json", str(tmp_path / "nowhere" / "info.json")])
+        main(["shards", "info", str(root), "--json", str(tmp_path / "info.json" / "again.json")])
     assert end.value.code == 2
-    assert "info.json: cannot be written" in capsys.readouterr().err
+    assert "again.json: cannot be written" in capsys.readouterr().err

@@ -81,6 +81,37 @@ def test_hard_iou_has_no_gradient() -> None:
 
 
 @pytest.mark.parametrize("loss", [*MASK_LOSSES.values(), hard_iou])
+def test_only_valid_pixels_count(loss) -> None:
+    """As if the others were cut away, whatever they say; the numbers of valid pixels differ between instances."""
+    logits, targets = random_case()
+    valid = torch.zeros(4, 1, 6, 5, dtype=torch.bool)
+    for instance, rows in enumerate((6, 4, 3, 1)):
+        valid[instance, :, :rows] = True
+    loud_logits = torch.where(valid, logits, 50.0)
+    found = loss(loud_logits, torch.where(valid, targets, 1.0), valid=valid)
+    for instance, rows in enumerate((6, 4, 3, 1)):
+        cut = loss(logits[instance : instance + 1, :, :rows], targets[instance : instance + 1, :, :rows])
+        torch.testing.assert_close(found[instance : instance + 1], cut)
+    everything = torch.ones_like(valid)
+    torch.testing.assert_close(loss(logits, targets, valid=everything), loss(logits, targets))
+
+
+@pytest.mark.parametrize("loss", MASK_LOSSES.values())
+def test_other_pixels_get_no_gradient(loss) -> None:
+    logits, targets = random_case()
+    valid = torch.rand(4, 1, 6, 5, generator=torch.Generator().manual_seed(2)) > 0.5
+    loss(logits.requires_grad_(), targets, valid=valid).sum().backward()
+    assert logits.grad is not None
+    assert torch.equal(logits.grad != 0, valid.expand_as(logits))
+
+
+@pytest.mark.parametrize("loss", MASK_LOSSES.values())
+def test_without_a_valid_pixel_nothing_is_lost(loss) -> None:
+    logits, targets = random_case()
+    assert torch.equal(loss(logits, targets, valid=torch.zeros(4, 1, 6, 5, dtype=torch.bool)), torch.zeros(4, 3))
+
+
+@pytest.mark.parametrize("loss", [*MASK_LOSSES.values(), hard_iou])
 def test_instances_and_candidates_do_not_mix(loss) -> None:
     logits, targets = random_case()
     found = loss(logits, targets)

@@ -22,6 +22,14 @@ assert after["val/feature_cosine"] > before["val/feature_cosine"]
 assert not any(parameter.requires_grad for parameter in stage.learner.heads.parameters())
 assert len(held_out) == HELD_OUT
 """,
+    "02_memory": """
+assert after["val/loss/memory_mse"] < before["val/loss/memory_mse"]
+assert learner.heads.compressor.num_tokens == 32 and teacher.heads.compressor.num_tokens == 256
+assert not any(parameter.requires_grad for parameter in learner.trunk.parameters())
+assert torch.allclose(whole.sum((1, 2)), torch.ones(16), atol=1e-4)
+assert abs(float(windows.sum()) - 16) < 1e-3
+assert away(video) > 0 and dense.shape == compressed.shape == truth.shape
+""",
 }
 
 

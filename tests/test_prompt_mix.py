@@ -8,7 +8,7 @@ from torch import Tensor
 
 from phd.contract import Prompts
 from phd.errors import UserError
-from phd.prompts import boxes_from_masks, centre_points
+from phd.prompts import boxes_from_masks, centre_points, coarse_masks, jitter_boxes, random_points
 from phd.stages.prompt_mix import PromptMix, draw_prompts, fixed_prompts
 
 GRID, SIDE = 16, 64  # one cell covers four pixels
@@ -16,6 +16,11 @@ GRID, SIDE = 16, 64  # one cell covers four pixels
 
 def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+def given(values: Tensor | None) -> Tensor:
+    assert values is not None
+    return values
 
 
 def rectangles(count: int, seed: int = 0) -> Tensor:
@@ -137,6 +142,20 @@ def test_prompts_are_a_function_of_the_generator() -> None:
             mine, theirs = getattr(prompts, name), getattr(again[kind][1], name)
             assert theirs is None if mine is None else torch.equal(mine, theirs)
     assert not torch.equal(first["box"][0], other["box"][0])
+
+
+def test_the_order_of_the_draws_is_kept() -> None:
+    """Another order would give a run that is repeated, or goes on, other prompts."""
+    mix, masks, generator = PromptMix(box=1.0, point=1.0, mask=1.0), rectangles(40), seeded(3)
+    drawn = draw(mix, masks, 3)
+    kinds = torch.multinomial(torch.ones(3), 40, replacement=True, generator=generator)
+    boxed, pointed, masked = (masks[kinds == number] for number in range(3))
+    boxes = jitter_boxes(boxes_from_masks(boxed), 0.1, 20 * GRID / SIDE, GRID, generator)
+    central = torch.rand(len(pointed), 1, generator=generator) < 0.3
+    points = torch.where(central, centre_points(pointed), random_points(pointed, generator))
+    assert torch.equal(given(drawn["box"][1].boxes), 4 * boxes)
+    assert torch.equal(given(drawn["point"][1].points)[:, 0], 4 * points - 0.5)
+    assert torch.equal(given(drawn["mask"][1].masks), coarse_masks(masked, generator))
 
 
 def test_fixed_prompts_are_tight_boxes_and_centres() -> None:

@@ -98,6 +98,19 @@ def test_padding_is_left_out(supervision: Supervision) -> None:
     assert (loud.student[~valid] < 0).all()
 
 
+@pytest.mark.parametrize("supervision", ["teacher", "ground_truth"])
+def test_means_are_over_the_content(supervision: Supervision) -> None:
+    """A canvas with three of eight rows of padding costs what its content alone costs."""
+    valid = padded()
+    found = run(
+        Scripted(logits(0)), Scripted(logits(1)), target=TARGET * valid, valid=valid, supervision=supervision
+    ).terms
+    content = logits(0)[:, :, :5]
+    wanted = (logits(1)[:, :, :5] > 0).float() if supervision == "teacher" else TARGET[:, None, :5]
+    torch.testing.assert_close(found["focal"], focal_loss(content, wanted).mean())
+    torch.testing.assert_close(found["dice"], dice_loss(content, wanted).mean())
+
+
 def test_padding_is_not_corrected() -> None:
     # They disagree everywhere, but only the upper five rows are image.
     for seed in range(10):

@@ -26,6 +26,7 @@ LANGUAGES = {"bash", "python", "yaml", "json", "text"}
 FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 ROOMS = ("phd", "callbacks", "datamodules", "experiments", "notebooks", "tests", "docs")
 STAGE1 = ["fit", "-c", "experiments/trainer.yaml", "-c", "experiments/stage1.yaml"]
+STAGE2 = ["fit", "-c", "experiments/trainer.yaml", "-c", "experiments/stage2.yaml"]
 
 
 class Parsed(Exception):
@@ -116,10 +117,12 @@ def test_commands_named_in_passing_exist(line: Found, monkeypatch: pytest.Monkey
         assert end.value.code == 0
 
 
-def test_flags_of_fit_parse(monkeypatch: pytest.MonkeyPatch) -> None:
-    flags = [flag.text for flag in found(r"^--(model|data|trainer|wandb|ckpt_path)", inline)]
-    assert len(flags) > 10
-    parse([*STAGE1, *(word for flag in flags for word in shlex.split(flag))], monkeypatch)
+@pytest.mark.parametrize("stage", [STAGE1, STAGE2], ids=["stage1", "stage2"])
+def test_flags_of_fit_parse(stage: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    every = found(r"^--(model|data|trainer|wandb|ckpt_path)[.=+]", inline)
+    flags = [flag.text for flag in every if (flag.file == "stage2.md") == (stage is STAGE2)]
+    assert len(flags) > 4
+    parse([*stage, *(word for flag in flags for word in shlex.split(flag))], monkeypatch)
 
 
 def test_a_flag_that_does_not_exist_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,7 +142,7 @@ def test_make_targets_and_variables_exist(line: Found, monkeypatch: pytest.Monke
             continue
         assert re.search(rf"^{variable} *\?=", makefile, re.MULTILINE), f"no variable {variable}"
         if variable == "ARGS":
-            parse([*STAGE1, *shlex.split(value)], monkeypatch)
+            parse([*(STAGE2 if "make stage2" in line.text else STAGE1), *shlex.split(value)], monkeypatch)
         if variable == "BACKBONE":
             assert (ROOT / "experiments" / "backbone" / f"{value}.yaml").is_file()
 
@@ -164,29 +167,45 @@ def test_python_blocks_import_what_exists(path: Path) -> None:
                 assert [alias.name for alias in node.names if not hasattr(module, alias.name)] == []
 
 
-def test_every_setting_is_explained() -> None:
-    from datamodules.sa1b import SA1B
+def settings(page: str) -> tuple[list[type], list[type]]:
+    """The classes whose arguments a page explains, and the dataclasses within."""
+    from datamodules import SA1B, Clips
     from datamodules.transforms import Augmentation
-    from phd.stages import EncoderDistill, Phase, PromptMix
+    from phd.heads.memory.compressors import MemorySettings
+    from phd.stages import ClipMix, EncoderDistill, MemoryDistill, Phase, PromptMix, TrackingLosses
 
-    settings = [name for cls in (EncoderDistill, SA1B) for name in inspect.signature(cls).parameters]
-    settings += [field.name for cls in (Phase, PromptMix, Augmentation) for field in fields(cls)]
-    text = (ROOT / "docs" / "stage1.md").read_text()
-    explained = {word for code in inline(text) for word in re.split(r"\W+", code)}
-    assert [name for name in settings if name not in explained] == []
+    if page == "stage1.md":
+        return [EncoderDistill, SA1B], [Phase, PromptMix, Augmentation]
+    return [MemoryDistill, Clips], [MemorySettings, TrackingLosses, ClipMix]
 
 
-def test_the_defaults_are_those_of_the_classes() -> None:
+@pytest.mark.parametrize("page", ["stage1.md", "stage2.md"])
+def test_every_setting_is_explained(page: str) -> None:
+    classes, inner = settings(page)
+    names = [name for cls in classes for name in inspect.signature(cls).parameters]
+    names += [field.name for cls in inner for field in fields(cls)]
+    explained = {word for code in inline((ROOT / "docs" / page).read_text()) for word in re.split(r"\W+", code)}
+    assert [name for name in names if name not in explained] == []
+
+
+# Rows whose default is a number or a truth value, by page; without them the test below would check too little.
+DEFAULTS = {
+    "stage1.md": "lr weight_decay warmup final_lr train_heads compile batch_size num_workers max_masks val_samples "
+    "seed",
+    "stage2.md": "lr weight_decay warmup final_lr batch_size num_workers clip_length max_objects val_samples "
+    "reverse_probability labelled_only seed",
+}
+
+
+@pytest.mark.parametrize("page", DEFAULTS)
+def test_the_defaults_are_those_of_the_classes(page: str) -> None:
     """Rows `setting`, `setting` | value, value | of the tables of settings; other cells are words."""
-    from datamodules.sa1b import SA1B
-    from phd.stages import EncoderDistill
-
     defaults = {
         name: parameter.default
-        for cls in (EncoderDistill, SA1B)
+        for cls in settings(page)[0]
         for name, parameter in inspect.signature(cls).parameters.items()
     }
-    text = (ROOT / "docs" / "stage1.md").read_text()
+    text = (ROOT / "docs" / page).read_text()
     checked = []
     for cells in re.findall(r"^\| (`[\w`, ]+) \| ([^|]+) \|", text[text.index("## Settings") :], re.MULTILINE):
         names, values = re.findall(r"\w+", cells[0]), [value.strip("` ") for value in cells[1].split(",")]
@@ -197,8 +216,19 @@ def test_the_defaults_are_those_of_the_classes() -> None:
             elif value in ("true", "false"):
                 assert defaults[name] is (value == "true"), name
                 checked.append(name)
-    assert {"lr", "weight_decay", "warmup", "final_lr", "train_heads", "compile"} <= set(checked)
-    assert {"batch_size", "num_workers", "max_masks", "val_samples", "seed"} <= set(checked)
+    assert set(DEFAULTS[page].split()) <= set(checked)
+
+
+def test_the_weights_of_stage2_are_those_of_the_class() -> None:
+    """The row of `losses` has them in the order of the table of terms."""
+    from phd.stages import TrackingLosses
+
+    text = (ROOT / "docs" / "stage2.md").read_text()
+    terms = re.findall(
+        r"^\| `(\w+)` \|", text[text.index("## Losses") : text.index("`supervision` says")], re.MULTILINE
+    )
+    (row,) = re.findall(r"^\| `losses` \| ([\d, ]+) \|", text, re.MULTILINE)
+    assert dict(zip(terms, map(float, row.split(",")), strict=True)) == vars(TrackingLosses())
 
 
 @pytest.mark.slow

@@ -1,19 +1,17 @@
-import io
 import json
 import os
 import pickle
 import signal
 import subprocess
 import sys
-import tarfile
 import textwrap
 
 import pytest
 import webdataset
 
-from datamodules.folder import OPEN_FILES
+from datamodules.open_files import OPEN_FILES
 from datamodules.reader import ShardReader
-from datamodules.shards import MANIFEST, members_of
+from datamodules.shards import MANIFEST
 from datamodules.writer import new_shards, terminable
 from phd.errors import UserError
 
@@ -74,7 +72,7 @@ def test_the_reader_travels_to_a_worker_and_opens_files_there(tmp_path):
     reader = ShardReader(write(tmp_path / "shards"))
     reader.read(0)
     copy = pickle.loads(pickle.dumps(reader))
-    assert not copy.folder.open_files
+    assert not copy.folder.open_files.descriptors
     assert copy.read(9) == reader.read(9)
 
 
@@ -82,8 +80,8 @@ def test_few_files_are_open_at_once(tmp_path):
     reader = ShardReader(write(tmp_path / "shards", count=OPEN_FILES + 5, samples_per_shard=1))
     for number in [*range(len(reader)), 0]:
         assert reader.read(number).key == f"sa_{number}"
-    assert len(reader.folder.open_files) == OPEN_FILES
-    descriptors = list(reader.folder.open_files.values())
+    assert len(reader.folder.open_files.descriptors) == OPEN_FILES
+    descriptors = list(reader.folder.open_files.descriptors.values())
     del reader
     for descriptor in descriptors:
         with pytest.raises(OSError, match="Bad file descriptor"):
@@ -267,15 +265,3 @@ def test_record_that_is_none(tmp_path):
         reader.read(0)
     with pytest.raises(UserError, match='b: has no "image" and "annotations"'):
         reader.read(1)
-
-
-def test_members_of_refuses_doubles_and_damage(tmp_path):
-    path = tmp_path / "double.tar"
-    with tarfile.open(path, "w") as archive:
-        for _ in range(2):
-            archive.addfile(tarfile.TarInfo("a.jpg"), io.BytesIO())
-    with pytest.raises(UserError, match=r"holds a\.jpg twice"):
-        members_of(path)
-    path.write_bytes(b"no tar" * 200)
-    with pytest.raises(UserError, match="cannot be read as a tar"):
-        members_of(path)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import torch
-from teacher_cases import MAKERS, assert_close, pixels, prompt_kinds, stirred
+from teacher_cases import assert_close, pixels, prompt_kinds, stirred
 from tiny import tiny_sam2
 from torch import Tensor
 from transformers import Sam2Config, Sam2Model, Sam3TrackerConfig, Sam3TrackerModel
@@ -16,16 +14,7 @@ from transformers import Sam2Config, Sam2Model, Sam3TrackerConfig, Sam3TrackerMo
 from phd.contract import Masks, Prompts
 from phd.teachers import Teacher, new_toy
 
-
-@pytest.fixture(scope="module", params=MAKERS)
-def teacher(request: pytest.FixtureRequest) -> Teacher:
-    return stirred(MAKERS[request.param]())
-
-
-@pytest.fixture(autouse=True)
-def no_grad() -> Iterator[None]:
-    with torch.no_grad():
-        yield
+pytestmark = pytest.mark.usefixtures("no_grad")
 
 
 def library_inputs(prompts: Prompts) -> dict[str, Tensor | None]:
@@ -43,12 +32,12 @@ def library_inputs(prompts: Prompts) -> dict[str, Tensor | None]:
 
 
 @pytest.fixture(scope="module")
-def image_model(teacher: Teacher) -> Any:
+def image_model(any_teacher: Teacher) -> Any:
     """The library's image model of the family with the teacher's weights, every one of them given by name."""
-    config, own = teacher.model.config, teacher.model.state_dict()
-    if teacher.contract.family == "sam":
-        return teacher.model
-    if teacher.contract.family == "sam2":
+    config, own = any_teacher.model.config, any_teacher.model.state_dict()
+    if any_teacher.contract.family == "sam":
+        return any_teacher.model
+    if any_teacher.contract.family == "sam2":
         model: Any = Sam2Model(
             Sam2Config(
                 vision_config=config.vision_config,
@@ -93,10 +82,12 @@ def same(ours: Masks, theirs: Any) -> None:
 
 @pytest.mark.parametrize("multimask", [True, False])
 @pytest.mark.parametrize("kind", prompt_kinds(1))
-def test_answers_equal_the_librarys_image_model(teacher: Teacher, image_model: Any, kind: str, multimask: bool) -> None:
-    prompts = prompt_kinds(teacher.contract.mask_size)[kind]
+def test_answers_equal_the_librarys_image_model(
+    any_teacher: Teacher, image_model: Any, kind: str, multimask: bool
+) -> None:
+    prompts = prompt_kinds(any_teacher.contract.mask_size)[kind]
     expected = image_model(pixel_values=pixels(), multimask_output=multimask, **library_inputs(prompts))
-    found = teacher.segment(teacher.encode(pixels()), prompts, multimask)
+    found = any_teacher.segment(any_teacher.encode(pixels()), prompts, multimask)
     assert found.logits.shape[1] == (3 if multimask else 1)
     assert found.logits.std() > 0.1
     same(found, expected)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 from transformers import Sam2ImageProcessor, Sam2VideoConfig, Sam2VideoModel, SamConfig, SamImageProcessor, SamModel
@@ -47,7 +49,14 @@ def tiny_sam(seed: int = 0) -> Teacher:
 
 
 def tiny_sam2(seed: int = 0) -> Teacher:
-    """SAM 2 with a Hiera of five blocks: levels 32 x 32 x 32, 32 x 16 x 16, 32 x 8 x 8."""
+    """SAM 2 with levels 32 x 32 x 32, 32 x 16 x 16, 32 x 8 x 8."""
+    memory = {"memory_attention_num_layers": 1, "memory_encoder_output_channels": 16}
+    return sam2_of("tiny-sam2", seed, MASK_DECODER, **memory, memory_fuser_intermediate_dim=WIDTH)
+
+
+def sam2_of(name: str, seed: int, mask_decoder: dict[str, int], **memory: Any) -> Teacher:
+    """SAM 2 with a Hiera of five blocks, as wide as its mask decoder, and settings of its memory."""
+    width = mask_decoder["hidden_size"]
     backbone = {
         "model_type": "sam2_hiera_det_model",
         "hidden_size": 16,
@@ -66,27 +75,25 @@ def tiny_sam2(seed: int = 0) -> Teacher:
             "backbone_config": backbone,
             "backbone_channel_list": [64, 48, 32, 16],
             "backbone_feature_sizes": [[32, 32], [16, 16], [8, 8]],
-            "fpn_hidden_size": WIDTH,
+            "fpn_hidden_size": width,
         },
-        prompt_encoder_config=PROMPT_ENCODER,
-        mask_decoder_config=MASK_DECODER,
+        prompt_encoder_config={**PROMPT_ENCODER, "hidden_size": width},
+        mask_decoder_config=mask_decoder,
         image_size=SIDE,
-        memory_attention_hidden_size=WIDTH,
-        memory_attention_num_layers=1,
+        memory_attention_hidden_size=width,
         memory_attention_feed_forward_hidden_size=64,
         memory_attention_rope_feat_sizes=[8, 8],
-        memory_encoder_hidden_size=WIDTH,
-        memory_encoder_output_channels=16,
-        mask_downsampler_embed_dim=WIDTH,
-        memory_fuser_embed_dim=WIDTH,
-        memory_fuser_intermediate_dim=WIDTH,
+        memory_encoder_hidden_size=width,
+        mask_downsampler_embed_dim=width,
+        memory_fuser_embed_dim=width,
+        **memory,
     )
     processor = Sam2ImageProcessor(
         size={"height": SIDE, "width": SIDE}, mask_size={"height": SIDE // 4, "width": SIDE // 4}
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return make_sam2("tiny-sam2", spread(Sam2VideoModel(config)), processor)
+        return make_sam2(name, spread(Sam2VideoModel(config)), processor)
 
 
 def spread(model):

@@ -11,15 +11,23 @@ A shard is done when tar and index are there under these names: the index is wri
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from datamodules.cache.recipe import Recipe
+from datamodules.cache.quantise import TORCH_TYPES
+from datamodules.cache.recipe import Precision, Recipe
 from phd.errors import UserError
 
 FORMAT, VERSION, MANIFEST = "phd-cache", 1, "cache.json"
+# What an index holds, beside format and version.
+INDEX_FIELDS = {
+    "bytes": int,
+    "recipe_sha256": str,
+    "images_index_sha256": str,
+    "relative_mse": dict,
+    "samples": list,
+}
 
 
 @dataclass(frozen=True)
@@ -96,16 +104,33 @@ def read_manifest(root: Path) -> Manifest:
         raise UserError(f"{path}: not a manifest of {FORMAT} version {VERSION}; build the cache again")
     try:
         recipe, parts = Recipe.from_dict(values.pop("recipe")), tuple(Part(**part) for part in values.pop("parts"))
-        return Manifest(recipe=recipe, parts=parts, **values)
+        manifest = Manifest(recipe=recipe, parts=parts, **values)
+        if not _sound(manifest):
+            raise TypeError("a value is of another kind")
     except (KeyError, TypeError) as error:
         raise UserError(f"{path}: a setting is missing or unknown ({error}); build the cache again") from error
+    return manifest
+
+
+def _sound(manifest: Manifest) -> bool:
+    """Whether what is read later on is of the kinds that a build writes."""
+    recipe, measured = manifest.recipe, manifest.relative_mse
+    return (
+        all(type(part.name) is str and "/" not in part.name for part in manifest.parts)
+        and all(type(part.samples) is int for part in manifest.parts)
+        and recipe.dtype in TORCH_TYPES
+        and recipe.precision in get_args(Precision)
+        and isinstance(measured, dict)
+        and all(isinstance(level, dict) and level.keys() == {"mean", "max"} for level in measured.values())
+    )
 
 
 def read_index(root: Path, part: Part, recipe: Recipe) -> dict[str, Any]:
     """The index of a shard that is done, checked against its tar and its image shard.
 
     Raises:
-        UserError: The tar has another size, or the index belongs to another recipe or another image shard.
+        UserError: The index is damaged, the tar has another size, or the index belongs to another recipe or another
+            image shard.
     """
     path, tar = root / part.index, root / part.tar
     try:
@@ -119,6 +144,8 @@ def read_index(root: Path, part: Part, recipe: Recipe) -> dict[str, Any]:
     stamp = (index.get("format"), index.get("version")) if isinstance(index, dict) else None
     if stamp != (FORMAT, VERSION):
         raise UserError(f"{path}: not an index of {FORMAT} version {VERSION}; {again}")
+    if not all(isinstance(index.get(name), kind) for name, kind in INDEX_FIELDS.items()):
+        raise UserError(f"{path}: damaged, as a field is missing or of another kind; {again}")
     if size != index["bytes"]:
         kind = "is cut short" if size < index["bytes"] else "is longer than it was"
         raise UserError(f"{tar}: {kind}: {size} bytes where its index says {index['bytes']}; {again}")
@@ -127,22 +154,3 @@ def read_index(root: Path, part: Part, recipe: Recipe) -> dict[str, Any]:
     if index["images_index_sha256"] != part.index_sha256 or len(index["samples"]) != part.samples:
         raise UserError(f"{path}: made from another image shard than {MANIFEST} says; {again}")
     return index
-
-
-def publish(path: Path, data: bytes, token: str) -> None:
-    """Write a file under a name that nobody else has, and rename it: it is there whole or not at all.
-
-    Args:
-        path: Final name.
-        data: Content.
-        token: Of the writing process, so that two of them never share a temporary name.
-    """
-    partial = path.with_name(f"{path.name}.{token}.partial")
-    try:
-        with partial.open("wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

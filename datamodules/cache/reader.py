@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
+from tarfile import BLOCKSIZE
 from typing import Any
 
 import numpy as np
@@ -15,12 +15,11 @@ from torch import Tensor
 from datamodules.cache.layout import Part, read_index, read_manifest
 from datamodules.cache.pages import empty
 from datamodules.cache.recipe import Recipe, transform_sha256
-from datamodules.cache.writer import BLOCK
+from datamodules.open_files import OpenFiles
 from phd.batches import CachedTrunk
 from phd.contract import Contract
 from phd.errors import UserError
 
-OPEN_FILES = 64
 AGAIN = "remove both files of this shard and run `phd cache build` again"
 
 
@@ -53,22 +52,15 @@ class CacheReader:
                 f"first is {absent.tar}; run `phd cache build` again"
             )
         self.bound = {part.index_sha256 for part in parts}
-        self._tars = [self.root / part.tar for part in parts]
+        self._tars = [part.tar for part in parts]
         self._load(parts)
-        self._open: OrderedDict[int, int] = OrderedDict()
+        self._open_files = OpenFiles(self.root)
 
     def __len__(self) -> int:
         return len(self._keys)
 
     def __contains__(self, key: str) -> bool:
         return self._places([key]) is not None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_open": OrderedDict()}
-
-    def __del__(self) -> None:
-        for descriptor in self.__dict__.get("_open", {}).values():
-            os.close(descriptor)
 
     def digest(self, key: str) -> str:
         """Digest of the image file that the features of this key were made from."""
@@ -135,29 +127,18 @@ class CacheReader:
 
     def _fill(self, tensor: Tensor, shard: int, offset: int, name: str) -> None:
         """Read a member into a tensor's own memory, and its header beside it."""
-        header = bytearray(BLOCK)
+        header, tar = bytearray(BLOCKSIZE), self._tars[shard]
+        descriptor = self._open_files.descriptor(tar)
         rest = tensor.view(torch.uint8).numpy().data.cast("B")
-        count = os.preadv(self._descriptor(shard), [header, rest], offset - BLOCK) - BLOCK
+        count = os.preadv(descriptor, [header, rest], offset - BLOCKSIZE) - BLOCKSIZE
         while 0 <= count < len(rest):  # a network file system may answer in parts
             rest, offset = rest[count:], offset + count
-            count = os.preadv(self._descriptor(shard), [rest], offset) or -1
+            count = os.preadv(descriptor, [rest], offset) or -1
         if count < 0:
-            raise UserError(f"{self._tars[shard]}: {name} is cut short; {AGAIN}")
+            raise UserError(f"{self.root / tar}: {name} is cut short; {AGAIN}")
         # Only the first 100 bytes of a name are in this header; letters beyond ASCII are question marks in it.
         if header[:100].rstrip(b"\0") != name.encode("ascii", "replace")[:100]:
-            raise UserError(f"{self._tars[shard]}: {name} does not lie where the index says; {AGAIN}")
-
-    def _descriptor(self, shard: int) -> int:
-        if shard in self._open:
-            self._open.move_to_end(shard)
-            return self._open[shard]
-        if len(self._open) >= OPEN_FILES:
-            os.close(self._open.popitem(last=False)[1])
-        try:
-            self._open[shard] = os.open(self._tars[shard], os.O_RDONLY)
-        except OSError as error:
-            raise UserError(f"{self._tars[shard]}: cannot be opened ({error.strerror})") from error
-        return self._open[shard]
+            raise UserError(f"{self.root / tar}: {name} does not lie where the index says; {AGAIN}")
 
     def _load(self, parts: Sequence[Part]) -> None:
         """Read the indices into arrays; millions of strings and dicts would not fit beside many workers."""
@@ -165,8 +146,11 @@ class CacheReader:
         shards, offsets = [np.empty(0, np.int32)], [np.empty((0, len(self.recipe.members)), np.int64)]
         for number, part in enumerate(parts):
             samples = read_index(self.root, part, self.recipe)["samples"]
-            keys.append(np.array([sample["key"].encode() for sample in samples]))
-            digests.append(np.array([sample["image"].encode() for sample in samples]))
+            try:
+                keys.append(np.array([sample["key"].encode() for sample in samples]))
+                digests.append(np.array([sample["image"].encode() for sample in samples]))
+            except (KeyError, TypeError, AttributeError) as error:
+                raise UserError(f"{self.root / part.index}: a sample is damaged ({error}); {AGAIN}") from error
             shards.append(np.full(len(samples), number, np.int32))
             offsets.append(self._member_offsets(part, samples))
         order = np.argsort(np.concatenate(keys), kind="stable")
@@ -181,7 +165,7 @@ class CacheReader:
         members = self.recipe.members
         try:
             places = np.array([[sample["members"][m.extension] for m in members] for sample in samples], np.int64)
-        except (KeyError, ValueError) as error:
+        except (KeyError, ValueError, TypeError) as error:
             raise UserError(f"{self.root / part.index}: lacks a member of a sample ({error}); {AGAIN}") from error
         if (places[:, :, 1] != [member.bytes for member in members]).any():
             raise UserError(f"{self.root / part.index}: a member has not the size that the contract gives it; {AGAIN}")

@@ -5,21 +5,20 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import tarfile
 from collections.abc import Sequence
 from pathlib import Path
+from tarfile import BLOCKSIZE, PAX_FORMAT, RECORDSIZE, TarInfo
 from types import TracebackType
 from typing import Self
 
 import torch
 from torch import Tensor
 
-from datamodules.cache.layout import FORMAT, VERSION, Part, publish
+from datamodules.cache.layout import FORMAT, VERSION, Part
 from datamodules.cache.recipe import Recipe
+from datamodules.shards import write_atomically
 from phd.batches import CachedTrunk
 from phd.errors import UserError
-
-BLOCK, RECORD = tarfile.BLOCKSIZE, tarfile.RECORDSIZE
 
 
 def raw(tensor: Tensor) -> memoryview:
@@ -29,8 +28,8 @@ def raw(tensor: Tensor) -> memoryview:
 
 def tar_bytes(samples: int, recipe: Recipe) -> int:
     """Size of a tar of so many samples, as long as no name needs a header of its own."""
-    each = sum(BLOCK + -(-member.bytes // BLOCK) * BLOCK for member in recipe.members)
-    return -(-(samples * each + 2 * BLOCK) // RECORD) * RECORD
+    each = sum(BLOCKSIZE + -(-member.bytes // BLOCKSIZE) * BLOCKSIZE for member in recipe.members)
+    return -(-(samples * each + 2 * BLOCKSIZE) // RECORDSIZE) * RECORDSIZE
 
 
 class FeatureWriter:
@@ -80,12 +79,12 @@ class FeatureWriter:
         self._errors.append(errors.double().cpu())
 
     def _append(self, name: str, data: memoryview) -> tuple[int, int]:
-        info = tarfile.TarInfo(name)
+        info = TarInfo(name)
         info.size, info.mode, info.uname, info.gname = len(data), 0o644, "phd", "phd"
-        self._stream.write(info.tobuf(tarfile.PAX_FORMAT))
+        self._stream.write(info.tobuf(PAX_FORMAT))
         offset = self._stream.tell()
         self._stream.write(data)
-        self._stream.write(bytes(-len(data) % BLOCK))
+        self._stream.write(bytes(-len(data) % BLOCKSIZE))
         return offset, len(data)
 
     def __exit__(
@@ -102,14 +101,14 @@ class FeatureWriter:
             self._partial.unlink(missing_ok=True)
 
     def _finish(self) -> None:
-        self._stream.write(bytes(2 * BLOCK))
-        self._stream.write(bytes(-self._stream.tell() % RECORD))
+        self._stream.write(bytes(2 * BLOCKSIZE))
+        self._stream.write(bytes(-self._stream.tell() % RECORDSIZE))
         self._stream.flush()
         os.fsync(self._stream.fileno())
         size = self._stream.tell()
         try:
             self._partial.replace(self.root / self.part.tar)
-            publish(self.root / self.part.index, self._index(size), self.token)
+            write_atomically(self.root / self.part.index, self._index(size), self.token)
         except FileNotFoundError:
             return  # we were taken for dead, and another builder makes this shard
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 import io
 import struct
-from collections import Counter, defaultdict
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,43 +12,17 @@ from typing import Any
 from PIL import Image, ImageOps
 
 from datamodules import rle
+from datamodules.convert.coco_file import Entry, read_coco, read_file_names
 from datamodules.convert.common import convert
-from datamodules.convert.kind import MAX_PIXELS, Converted, Kind, Plan
-from datamodules.convert.raw import TooManyPixels, check_pixels, good_annotations, read_file, read_json, tar_safe
+from datamodules.convert.kind import Converted, Kind, Plan
+from datamodules.convert.raw import TooManyPixels, check_pixels, good_annotations, read_file
 from datamodules.convert.summary import Summary
-from datamodules.record import check_size, decode_rgb
+from datamodules.record import MAX_PIXELS, check_size, decode_rgb
 from phd.errors import UserError
 
 JPEG_MAGIC = b"\xff\xd8\xff"
 JPEG_QUALITY = 95
 EXIF_ORIENTATION = 0x0112
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One image of the COCO file with its annotations, categories by name."""
-
-    key: str
-    path: Path
-    image: dict[str, Any]
-    annotations: list[dict[str, Any]]
-
-
-def unique_keys(file_names: list[str]) -> list[str]:
-    """A key for each file: its stem where that is unique, else its whole path, else with a number."""
-    stems = Counter(tar_safe(Path(name).stem) for name in file_names)
-    keys: list[str] = []
-    used: set[str] = set()
-    for name in file_names:
-        stem = tar_safe(Path(name).stem)
-        base = stem if stems[stem] == 1 else tar_safe(str(Path(name).with_suffix("")))
-        key, number = base, 1
-        while key in used:
-            number += 1
-            key = tar_safe(f"{base}-{number}")
-        used.add(key)
-        keys.append(key)
-    return keys
 
 
 def read_entries(images: Path, annotations: Path) -> list[Entry]:
@@ -59,50 +31,8 @@ def read_entries(images: Path, annotations: Path) -> list[Entry]:
     Raises:
         UserError: It is no COCO file, or refers to an image or category that it does not list.
     """
-    content = read_json(read_file(annotations), str(annotations))
-    try:
-        listed = {image["id"]: image for image in content["images"]}
-        names = {category["id"]: category["name"] for category in content.get("categories", [])}
-        by_image: defaultdict[Any, list[dict[str, Any]]] = defaultdict(list)
-        for annotation in content["annotations"]:
-            by_image[annotation["image_id"]].append(_named(annotation, names, annotations))
-        file_names = [image["file_name"] for image in content["images"]]
-        if not all(isinstance(name, str) for name in file_names):
-            raise TypeError("file_name")
-    except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{annotations}: not in COCO's format ({error!r} is missing or wrong)") from error
-    if not file_names:
-        raise UserError(f"{annotations}: lists no images; name another file")
-    for what, values in (("id", [image["id"] for image in content["images"]]), ("file_name", file_names)):
-        twice = [value for value, count in Counter(values).items() if count > 1]
-        if twice:
-            raise UserError(f"{annotations}: two images have the {what} {twice[0]!r}; make it unique")
-    for name in map(Path, file_names):
-        if name.is_absolute() or ".." in name.parts:
-            raise UserError(f"{annotations}: file_name {str(name)!r} points outside the folder of images; mend it")
-    unknown = sorted(by_image.keys() - listed.keys(), key=str)
-    if unknown:
-        raise UserError(
-            f"{annotations}: annotation {by_image[unknown[0]][0].get('id')} belongs to image {unknown[0]}, which is "
-            f"not listed; add the image or remove the annotation"
-        )
-    keys = unique_keys(file_names)
-    return [
-        Entry(key, images / name, listed[number], by_image[number])
-        for key, name, number in zip(keys, file_names, listed, strict=True)
-    ]
-
-
-def _named(annotation: dict[str, Any], names: dict[Any, str], path: Path) -> dict[str, Any]:
-    """The annotation with its category's name beside the id."""
-    if "category_id" not in annotation:
-        return annotation
-    if annotation["category_id"] not in names:
-        raise UserError(
-            f"{path}: annotation {annotation.get('id')} has category {annotation['category_id']}, which is not "
-            f"listed; add the category or mend the annotation"
-        )
-    return {**annotation, "category": names[annotation["category_id"]]}
+    file = read_coco(annotations, categories_required=False)
+    return file.entries(read_file_names(file.images, annotations), images)
 
 
 def as_jpeg(data: bytes, height: int, width: int, where: str) -> tuple[bytes, bool]:

@@ -9,9 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from datamodules.convert.coco import Entry, read_entry
+from datamodules.convert.coco import read_entry
+from datamodules.convert.coco_file import Entry, read_file_names
 from datamodules.convert.kind import Converted, Kind, Plan
-from datamodules.convert.listing import Listing, read_listing, unique
+from datamodules.convert.listing import Listing, read_listing
 from datamodules.convert.phrases import listed_negatives, negative_phrase, positive_phrases, present_categories
 from datamodules.transforms import generator
 from phd.errors import UserError
@@ -106,11 +107,7 @@ def plan_coco_concepts(options: argparse.Namespace) -> Plan[Entry]:
     if options.negatives < 0:
         raise UserError(f"--negatives is {options.negatives}; give 0 or more")
     listing = read_listing(annotations)
-    names = [image.get("file_name") for image in listing.images]
-    for image, name in zip(listing.images, names, strict=True):
-        if not isinstance(name, str) or not name:
-            raise UserError(f"{annotations}: image {image['id']} has no file_name; mend the file")
-    unique(names, "the file_name", annotations)
+    names = read_file_names(listing.images, annotations)
     only_listed = options.exhaustive == "listed"
     groups = {number: category.get("supercategory") for number, category in listing.categories.items()}
     drawing = Drawing(options.negatives, options.seed, only_listed, pool_of(listing, only_listed), groups)
@@ -118,7 +115,7 @@ def plan_coco_concepts(options: argparse.Namespace) -> Plan[Entry]:
         read_image, annotations=annotations, texts=listing.texts, drawing=drawing, max_pixels=options.max_pixels
     )
     details = {"drawn_negatives": options.negatives, "seed": options.seed, "exhaustive": options.exhaustive}
-    return Plan(listing.entries([str(name) for name in names], images), read, details)
+    return Plan(listing.entries(names, images), read, details)
 
 
 COCO_CONCEPTS = Kind(

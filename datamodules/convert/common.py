@@ -73,7 +73,7 @@ def check_limits(options: argparse.Namespace) -> None:
     for name, smallest in least.items():
         value = getattr(options, name)
         if value is not None and value < smallest:
-            raise UserError(f"{name.replace('_', ' ')} is {value}; give at least {smallest}")
+            raise UserError(f"--{name.replace('_', '-')} is {value}; give at least {smallest}")
 
 
 def convert(kind: Kind, options: argparse.Namespace) -> Summary:

@@ -8,12 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
+from datamodules.record import MAX_PIXELS
 from phd.errors import UserError
 
 Source = TypeVar("Source")
 Form = Literal["image", "concept", "video"]
-# A JPEG of a few kB can announce billions of pixels; decoding it would take all memory.
-MAX_PIXELS = 100_000_000
 
 # Every converter takes these: the flag and its keywords for argparse.
 COMMON_FLAGS: tuple[tuple[str, dict[str, Any]], ...] = (

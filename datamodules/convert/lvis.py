@@ -15,9 +15,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
-from datamodules.convert.coco import Entry, read_entry
+from datamodules.convert.coco import read_entry
+from datamodules.convert.coco_file import Entry, unique
 from datamodules.convert.kind import Converted, Kind, Plan
-from datamodules.convert.listing import read_listing, unique
+from datamodules.convert.listing import read_listing
 from datamodules.convert.phrases import listed_negatives, negative_phrase, positive_phrases, present_categories
 from datamodules.convert.text import synonyms
 from phd.errors import UserError

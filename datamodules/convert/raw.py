@@ -14,8 +14,7 @@ from typing import Any
 
 from PIL import Image
 
-from datamodules.convert.kind import MAX_PIXELS
-from datamodules.record import check_annotation
+from datamodules.record import MAX_PIXELS, check_annotation
 from datamodules.shards import LONGEST_KEY
 from phd.errors import UserError
 

@@ -14,11 +14,11 @@ from rich.console import Console
 from rich.progress import track
 
 from datamodules.convert.common import convert
-from datamodules.convert.kind import MAX_PIXELS, Converted, Kind, Plan
+from datamodules.convert.kind import Converted, Kind, Plan
 from datamodules.convert.raw import check_pixels, good_annotations, read_file, read_json, tar_safe
 from datamodules.convert.summary import Summary
 from datamodules.convert.tars import members_of_tar
-from datamodules.record import check_form, check_size, decode_rgb
+from datamodules.record import MAX_PIXELS, check_form, check_size, decode_rgb
 from phd.errors import UserError
 
 
@@ -127,7 +127,13 @@ def read_pair(pair: Pair, max_pixels: int = MAX_PIXELS) -> Converted:
 
 
 def plan_sa1b(options: argparse.Namespace) -> Plan[Pair]:
-    """All pairs below a folder."""
+    """All pairs below a folder.
+
+    Raises:
+        UserError: The shards would lie among them.
+    """
+    if options.out.resolve().is_relative_to(options.raw.resolve()):
+        raise UserError(f"{options.out}: lies in {options.raw}, so its files would be taken for raw ones; name another")
     return Plan(find_pairs(options.raw), partial(read_pair, max_pixels=options.max_pixels))
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from datamodules.convert.coco import unique_keys
+from datamodules.convert.coco_file import unique_keys
 from datamodules.convert.raw import read_file, read_json, tar_safe
 from phd.errors import UserError
 
@@ -123,7 +123,9 @@ def _read_pairs(path: Path) -> dict[Any, tuple[dict[str, Any], list[dict[str, An
                 )
             pairs[annotation["image_id"]][1].append(annotation)
     except (KeyError, TypeError) as error:
-        raise UserError(f"{path}: not in SA-Co's format ({error!r} is missing or wrong)") from error
+        raise UserError(
+            f"{path}: not in SA-Co's format ({error!r} is missing or wrong); mend it or name another file"
+        ) from error
     if not pairs:
         raise UserError(f"{path}: lists no pairs; name another file")
     return pairs

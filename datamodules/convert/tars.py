@@ -6,9 +6,8 @@ import tarfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+from datamodules.tar_members import tar_members
 from phd.errors import UserError
-
-BLOCK = 512
 
 
 def members_of_tar(path: Path) -> Iterator[tarfile.TarInfo]:
@@ -18,20 +17,13 @@ def members_of_tar(path: Path) -> Iterator[tarfile.TarInfo]:
         UserError: The tar is damaged or cut short, or a member is a link or lies outside the folder of the tar.
     """
     try:
-        with tarfile.open(path, "r:") as archive:
-            for member in archive:
-                name = PurePosixPath(member.name)
-                if name.is_absolute() or ".." in name.parts:
-                    raise UserError(f"{path}: member {member.name} points outside the folder; download the tar again")
-                if not member.isreg() and not member.isdir():
-                    raise UserError(f"{path}: member {member.name} is no plain file; download the tar again")
-                if member.isreg():
-                    yield member
-            end = archive.offset
-        # `tarfile` takes a damaged header in the middle for the end of the tar; the true end is a block of zeros.
-        with path.open("rb") as stream:
-            stream.seek(end)
-            if stream.read(BLOCK) != bytes(BLOCK):
-                raise UserError(f"{path}: is cut short or damaged at byte {end}; download it again")
+        for member in tar_members(path):
+            name = PurePosixPath(member.name)
+            if name.is_absolute() or ".." in name.parts:
+                raise UserError(f"{path}: member {member.name} points outside the folder; download the tar again")
+            if not member.isreg() and not member.isdir():
+                raise UserError(f"{path}: member {member.name} is no plain file; download the tar again")
+            if member.isreg():
+                yield member
     except (tarfile.TarError, OSError) as error:
         raise UserError(f"{path}: cannot be read as a tar ({error}); download it again") from error

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from datamodules import rle
-from datamodules.convert.coco import unique_keys
+from datamodules.convert.coco_file import unique_keys
 from datamodules.convert.frame_folder import read_frames
 from datamodules.convert.kind import Converted, Kind, Plan
 from datamodules.convert.raw import read_file, read_json
@@ -63,7 +63,9 @@ def read_entries(path: Path) -> list[VideoEntry]:
                 by_video[part][item["video_id"]].append(_with_phrase(item, names))
         keys = unique_keys([f"{video['video_name']}.json" for video in videos.values()])
     except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path}: not in the format of SA-Co/VEval ({error!r} is missing or wrong)") from error
+        raise UserError(
+            f"{path}: not in the format of SA-Co/VEval ({error!r} is missing or wrong); mend it or name another file"
+        ) from error
     annotations, pairs = by_video["annotations"], by_video["video_np_pairs"]
     return [
         VideoEntry(key, video, annotations.get(number, []), pairs.get(number, []))

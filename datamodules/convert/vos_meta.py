@@ -62,4 +62,7 @@ def read_meta(path: Path) -> Meta:
             for video, entry in content["videos"].items()
         }
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"{path}: not in the format of YouTube-VOS and LVOS ({error!r} is missing or wrong)") from error
+        raise UserError(
+            f"{path}: not in the format of YouTube-VOS and LVOS ({error!r} is missing or wrong); "
+            f"mend it or name another file"
+        ) from error

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import torch
 
-from datamodules.cache.layout import MANIFEST, Manifest, Part, publish
+from datamodules.cache.layout import MANIFEST, Manifest, Part
 from datamodules.cache.recipe import Recipe, transform_sha256
 from datamodules.cache.writer import FeatureWriter
+from datamodules.shards import write_atomically
 from phd.batches import CachedTrunk
 from phd.contract import Contract
 
@@ -41,5 +42,5 @@ def write_cache(root: Path, samples: int, contract: Contract) -> list[str]:
             scales = [torch.rand(1, level.channels, generator=rng).half() for level in levels]
             writer.add(key, NOBODY, CachedTrunk(tuple(maps), tuple(scales)), 0, torch.zeros(len(levels)))
     manifest = Manifest(recipe, "random numbers", (part,), finished=True, bytes=(root / part.tar).stat().st_size)
-    publish(root / MANIFEST, manifest.to_json(), TOKEN)
+    write_atomically(root / MANIFEST, manifest.to_json(), TOKEN)
     return keys

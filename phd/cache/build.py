@@ -12,12 +12,14 @@ import numpy as np
 import torch
 
 from datamodules.cache.claims import STALE_AFTER, Claims
-from datamodules.cache.layout import MANIFEST, Manifest, Part, publish, read_index, read_manifest
+from datamodules.cache.layout import MANIFEST, Manifest, Part, read_index, read_manifest
 from datamodules.cache.quantise import LIMIT, errors, pack
 from datamodules.cache.recipe import Recipe
 from datamodules.cache.writer import FeatureWriter, summary
 from datamodules.reader import ShardReader
-from phd.cache.live import CanvasLoader, LiveTrunk
+from datamodules.shards import MANIFEST as SHARDS
+from datamodules.shards import write_atomically
+from phd.cache.live import CanvasLoader, LiveTrunk, require_images
 from phd.errors import UserError
 
 MOST_SECONDS_ASLEEP = 2.0
@@ -49,7 +51,7 @@ class Builder:
         stale_after: Seconds after which a builder without a sign of life counts as dead.
 
     Raises:
-        UserError: The folder holds a cache of something else, or cannot be written.
+        UserError: The folder holds a cache of something else, or shards, or cannot be written; or there are no images.
     """
 
     def __init__(
@@ -63,19 +65,22 @@ class Builder:
     ) -> None:
         self.root, self.reader, self.recipe = root, reader, recipe
         self.rank, self.world_size = rank, world_size
+        require_images(reader)
         self.manifest = new_manifest(reader, recipe)
+        if (root / SHARDS).exists():
+            raise UserError(f"{root}: holds image shards; name a folder of its own for the cache")
         self.poll = min(MOST_SECONDS_ASLEEP, stale_after / 4)
         try:
             root.mkdir(parents=True, exist_ok=True)
             self.claims = Claims(root, stale_after)
             if not (root / MANIFEST).exists():
-                publish(root / MANIFEST, self.manifest.to_json(), self.claims.token)
+                write_atomically(root / MANIFEST, self.manifest.to_json(), self.claims.token)
         except OSError as error:
             raise UserError(f"{root}: cannot be written ({error.strerror}); name another folder") from error
         there = read_manifest(root)
         self._require_same(there)
         if there.finished and self.left():
-            publish(root / MANIFEST, self.manifest.to_json(), self.claims.token)
+            write_atomically(root / MANIFEST, self.manifest.to_json(), self.claims.token)
 
     def left(self) -> list[Part]:
         """The shards that are not there yet, our own first."""
@@ -153,7 +158,7 @@ class Builder:
             relative_mse=summary(np.average(means, axis=0, weights=weights).tolist(), largest.max(axis=0).tolist()),
             date=datetime.now(UTC).isoformat(timespec="seconds"),
         )
-        publish(self.root / MANIFEST, finished.to_json(), self.claims.token)
+        write_atomically(self.root / MANIFEST, finished.to_json(), self.claims.token)
         return finished
 
     def _build(self, part: Part, loader: CanvasLoader, trunk: LiveTrunk, batch_size: int, report: Report) -> None:

@@ -41,6 +41,16 @@ class Canvases:
     content: Tensor
 
 
+def require_images(reader: ShardReader) -> None:
+    """Check that shards hold images.
+
+    Raises:
+        UserError: They hold videos.
+    """
+    if reader.form == "video":
+        raise UserError(f"{reader.root}: holds videos; a cache is made of images, so name shards of those")
+
+
 class CanvasLoader:
     """Images without augmentation, as training shows them; read and decoded on threads.
 
@@ -51,8 +61,7 @@ class CanvasLoader:
     """
 
     def __init__(self, reader: ShardReader, contract: Contract, threads: int) -> None:
-        if reader.form == "video":
-            raise UserError(f"{reader.root}: holds videos; a cache is made of images")
+        require_images(reader)
         self.reader, self.threads = reader, threads
         self.transform = ImageTransform(contract, None, max_masks=1, train=False)
         self._local = threading.local()

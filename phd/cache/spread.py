@@ -52,7 +52,7 @@ def build(settings: Settings) -> Manifest | None:
         fabric = Fabric(**wanted)
         # No process ever waits for another one by a collective: a slow shard would run into its time limit.
         fabric.launch()
-    except (RuntimeError, ValueError, MisconfigurationException) as error:
+    except (RuntimeError, ValueError, TypeError, MisconfigurationException) as error:
         first_line = " ".join(str(error).split())
         raise UserError(
             f"--accelerator {settings.accelerator} --devices {settings.devices} --num-nodes {settings.num_nodes}: "

@@ -89,7 +89,7 @@ def build(options: argparse.Namespace) -> None:
     from phd.cache.spread import Settings
     from phd.cache.spread import build as build_cache
 
-    if options.stale_after <= 0:
+    if not options.stale_after > 0:  # which holds for NaN too
         raise UserError(f"--stale-after is {options.stale_after}; give a number of seconds above 0")
     devices: Any = int(options.devices) if options.devices.isdigit() else options.devices
     names = Settings.__dataclass_fields__.keys() - {"devices"}

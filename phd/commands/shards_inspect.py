@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
+from phd.commands.json_file import write_json
 from phd.errors import UserError
 
 ACTIONS = ("verify", "info", "preview")
@@ -18,7 +18,7 @@ def add_actions(actions: Any) -> None:
     verify = actions.add_parser("verify", help="read everything and list what is wrong")
     info = actions.add_parser("info", help="print counts, sizes and histograms")
     preview = actions.add_parser("preview", help="draw a contact sheet")
-    verify.add_argument("root", type=Path, help="folder of shards")
+    verify.add_argument("root", help="folder of shards")
     for parser in (info, preview):
         parser.add_argument("root", help="folder of shards, or its URL")
     limit = {"type": int, "metavar": "N", "help": "larger images are a problem (default: 100 million)"}
@@ -35,9 +35,15 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _verify(options: argparse.Namespace) -> None:
-    from datamodules.verify import MAX_PIXELS, verify
+    from datamodules.record import MAX_PIXELS
+    from datamodules.verify import verify
 
-    report = verify(options.root, MAX_PIXELS if options.max_pixels is None else options.max_pixels)
+    if "://" in options.root:
+        raise UserError(f"{options.root}: every byte is read, which wants a disk; copy the shards to one")
+    limit = MAX_PIXELS if options.max_pixels is None else options.max_pixels
+    if limit < 1:
+        raise UserError(f"--max-pixels is {limit}; give at least 1")
+    report = verify(Path(options.root), limit)
     for problem in report.problems:
         print(problem)
     print(f"{options.root}: {report}")
@@ -47,15 +53,10 @@ def _verify(options: argparse.Namespace) -> None:
 
 def _info(options: argparse.Namespace) -> None:
     from datamodules.info import shards_info
-    from datamodules.shards import write_atomically
 
     numbers = shards_info(_root(options.root))
     print("\n".join(described(numbers)))
-    if options.json:
-        try:
-            write_atomically(options.json, json.dumps(numbers, indent=1, ensure_ascii=False).encode())
-        except OSError as error:
-            raise UserError(f"{options.json}: cannot be written ({error.strerror}); choose another path") from error
+    write_json(options.json, numbers)
 
 
 def _preview(options: argparse.Namespace) -> None:

@@ -41,11 +41,9 @@ class TrackerHeads(VideoHeads):
         return self.tracker_model.get_image_wide_positional_embeddings()
 
     def decoder_inputs(self, features: ImageFeatures) -> tuple[Tensor, list[Tensor]]:
-        """Project the two finer levels, and mark the coarsest as one without memory (SAM 2, appendix D.1)."""
-        fine, middle, coarse = features.tracker
-        decoder = self.tracker_model.mask_decoder
-        embedding = coarse + self.tracker_model.no_memory_embedding.view(1, -1, 1, 1)
-        return embedding, [decoder.conv_s0(fine), decoder.conv_s1(middle)]
+        """Project the two finer levels, and mark the coarsest as one without memory."""
+        coarse, finer = self.decoder_levels(features.tracker)
+        return self.without_memory(coarse), finer
 
     def decode(self, embedding: Tensor, finer: list[Tensor], **inputs: Any) -> Masks:
         """Run the tracker's mask decoder."""

@@ -1,4 +1,8 @@
-"""Feature losses: means over the valid elements, so that a weight means the same at every width and size."""
+"""Feature losses: means over the valid elements, so that a weight means the same at every width and size.
+
+Each compares (B, C, h, w) of the student with the teacher's; `mask` (B, h, w) bool says which positions are valid, all
+of them by default. The result is a scalar.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +14,6 @@ def feature_mse(student: Tensor, teacher: Tensor, mask: Tensor | None = None) ->
     """Mean squared error over valid elements.
 
     EfficientSAM3 (arXiv 2511.15833, stage 1) sums over channels instead, which ties its weight to the width.
-
-    Args:
-        student: (B, C, h, w).
-        teacher: (B, C, h, w).
-        mask: (B, h, w) bool, the valid positions; all by default.
-
-    Returns:
-        Scalar.
     """
     squared = (student.float() - teacher.float()).square()
     if mask is None:
@@ -30,30 +26,13 @@ def relative_feature_mse(student: Tensor, teacher: Tensor, mask: Tensor | None =
     """Mean squared error over the teacher's mean square: 1 for a student that answers 0, at any scale.
 
     The levels of one teacher differ in scale by orders of magnitude; relative to it, one weight serves them all.
-
-    Args:
-        student: (B, C, h, w).
-        teacher: (B, C, h, w).
-        mask: (B, h, w) bool, the valid positions; all by default.
-
-    Returns:
-        Scalar.
     """
     power = feature_mse(teacher.new_zeros(()).expand_as(teacher), teacher, mask)
     return feature_mse(student, teacher, mask) / power.clamp(min=1e-12)
 
 
 def feature_cosine(student: Tensor, teacher: Tensor, mask: Tensor | None = None) -> Tensor:
-    """One minus the cosine over channels, mean over valid positions (EfficientSAM3, stage 1).
-
-    Args:
-        student: (B, C, h, w).
-        teacher: (B, C, h, w).
-        mask: (B, h, w) bool, the valid positions; all by default.
-
-    Returns:
-        Scalar in [0, 2].
-    """
+    """One minus the cosine over channels, mean over valid positions; in [0, 2] (EfficientSAM3, stage 1)."""
     distance = 1 - F.cosine_similarity(student.float(), teacher.float(), dim=1)
     if mask is None:
         return distance.mean()

@@ -13,9 +13,6 @@ from torch.nn import functional as F
 
 from phd.losses.mask import mask_loss
 
-# A logit this low costs nothing against an empty target.
-OUTSIDE = -30.0
-
 
 def object_score_loss(object_logits: Tensor, present: Tensor) -> Tensor:
     """Cross-entropy of whether the object is there, mean over rows; a scalar.
@@ -56,9 +53,9 @@ def tracking_loss(
     terms: dict[str, Tensor] = {}
     mask_weights = {name: weight for name, weight in weights.items() if name != "object_score" and weight > 0}
     if mask_weights:
-        seen = logits.masked_fill(void.unsqueeze(1), OUTSIDE)[present]
+        seen, valid = logits[present], ~void[present].unsqueeze(1)
         if len(seen):
-            terms |= mask_loss(seen, scores[present], target[present].unsqueeze(1), mask_weights)
+            terms |= mask_loss(seen, scores[present], target[present].unsqueeze(1), mask_weights, valid)
         else:
             nothing = 0.0 * (logits.sum() + scores.sum())
             terms |= dict.fromkeys(mask_weights, nothing)

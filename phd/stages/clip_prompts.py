@@ -10,14 +10,8 @@ from torch import Tensor
 
 from phd.contract import Prompts
 from phd.errors import UserError
-from phd.prompts import (
-    boxes_from_masks,
-    boxes_to_pixels,
-    centre_points,
-    jitter_boxes,
-    points_to_pixels,
-    random_points,
-)
+from phd.prompts import centre_points, random_points
+from phd.stages.object_prompts import box_prompts, point_prompts
 
 ClipKind = Literal["mask", "point", "box"]
 KINDS: tuple[ClipKind, ...] = ("mask", "point", "box")
@@ -96,12 +90,8 @@ def first_prompts(
         image_size: Contract pixels.
         generator: On the device of the masks, or None.
     """
-    size, index = masks.shape[-1], torch.arange(len(masks), device=masks.device)
+    index = torch.arange(len(masks), device=masks.device)
     if kind == "box":
-        boxes = boxes_from_masks(masks)
-        if generator is not None:
-            boxes = jitter_boxes(boxes, mix.box_jitter, mix.box_jitter_limit * size / image_size, size, generator)
-        return Prompts(index, boxes=boxes_to_pixels(boxes, size, image_size))
+        return box_prompts(masks, index, image_size, generator, mix.box_jitter, mix.box_jitter_limit)
     points = centre_points(masks) if generator is None else random_points(masks, generator)
-    points = points_to_pixels(points, size, image_size).unsqueeze(1)
-    return Prompts(index, points=points, labels=torch.ones(points.shape[:2], dtype=torch.long, device=points.device))
+    return point_prompts(points, index, masks.shape[-1], image_size)

@@ -21,7 +21,7 @@ from phd.segmenter import Segmenter
 
 Supervision = Literal["teacher", "ground_truth", "both"]
 
-# A logit this low costs nothing against an empty target: the padding of SAM 1's canvas drops out of every mask loss.
+# A logit that says background for certain: on the padding of SAM 1's canvas there is nothing.
 OUTSIDE = -30.0
 
 
@@ -141,7 +141,7 @@ def _comparisons(
         comparisons.append(lambda: distillation_terms(mine, theirs, outside, weights))
     if supervision != "teacher":
         truth = target.unsqueeze(1).float()
-        comparisons.append(lambda: mask_loss(mine.logits, mine.scores, truth, weights.mask_weights()))
+        comparisons.append(lambda: mask_loss(mine.logits, mine.scores, truth, weights.mask_weights(), ~outside))
     return comparisons
 
 
@@ -158,13 +158,14 @@ def distillation_terms(mine: Masks, theirs: Masks, outside: Tensor, weights: Mas
         weights: A term without a weight is not computed.
     """
     count = mine.logits.shape[1]
-    targets = (theirs.logits.masked_fill(outside, OUTSIDE) > 0).float()
+    targets = (theirs.logits > 0).float()
     flat_mine = mine.logits.flatten(0, 1).unsqueeze(1)
     flat_targets = targets.flatten(0, 1).unsqueeze(1)
     scores = mine.scores.flatten(0, 1).unsqueeze(1)
-    terms = mask_loss(flat_mine, scores, flat_targets, {**weights.mask_weights(), "iou": 0.0})
+    valid = (~outside).expand(-1, count, -1, -1).flatten(0, 1).unsqueeze(1)
+    terms = mask_loss(flat_mine, scores, flat_targets, {**weights.mask_weights(), "iou": 0.0}, valid)
     if weights.iou > 0:
-        agreement = hard_iou(flat_mine, flat_targets).view(-1, count)
+        agreement = hard_iou(flat_mine, flat_targets, valid).view(-1, count)
         terms["iou"] = (mine.scores.float() - theirs.scores.float().clamp(0, 1) * agreement).abs().mean()
     return terms
 

@@ -9,15 +9,8 @@ from torch import Tensor
 
 from phd.contract import Prompts
 from phd.errors import UserError
-from phd.prompts import (
-    boxes_from_masks,
-    boxes_to_pixels,
-    centre_points,
-    coarse_masks,
-    jitter_boxes,
-    points_to_pixels,
-    random_points,
-)
+from phd.prompts import centre_points, coarse_masks, random_points
+from phd.stages.object_prompts import box_prompts, point_prompts
 
 KINDS = ("box", "point", "mask")
 # Validation asks what can be compared across runs: tight boxes and centre points.
@@ -83,30 +76,19 @@ def fixed_prompts(masks: Tensor, image_index: Tensor, image_size: int) -> dict[s
     Arguments and result are those of `draw_prompts`.
     """
     everyone = torch.arange(len(masks), device=masks.device)
-    size = masks.shape[-1]
-    boxes = boxes_to_pixels(boxes_from_masks(masks), size, image_size)
-    points = points_to_pixels(centre_points(masks), size, image_size).unsqueeze(1)
     return {
-        "box": (everyone, Prompts(image_index, boxes=boxes)),
-        "point": (everyone, Prompts(image_index, points=points, labels=_positive(points))),
+        "box": (everyone, box_prompts(masks, image_index, image_size)),
+        "point": (everyone, point_prompts(centre_points(masks), image_index, masks.shape[-1], image_size)),
     }
 
 
 def _prompts(
     kind: str, mix: PromptMix, masks: Tensor, image_index: Tensor, image_size: int, generator: torch.Generator
 ) -> Prompts:
-    size = masks.shape[-1]
     if kind == "box":
-        limit = mix.box_jitter_limit * size / image_size
-        boxes = jitter_boxes(boxes_from_masks(masks), mix.box_jitter, limit, size, generator)
-        return Prompts(image_index, boxes=boxes_to_pixels(boxes, size, image_size))
+        return box_prompts(masks, image_index, image_size, generator, mix.box_jitter, mix.box_jitter_limit)
     if kind == "mask":
         return Prompts(image_index, masks=coarse_masks(masks, generator))
     central = torch.rand(len(masks), 1, generator=generator, device=masks.device) < mix.centre
     points = torch.where(central, centre_points(masks), random_points(masks, generator))
-    points = points_to_pixels(points, size, image_size).unsqueeze(1)
-    return Prompts(image_index, points=points, labels=_positive(points))
-
-
-def _positive(points: Tensor) -> Tensor:
-    return torch.ones(points.shape[:2], dtype=torch.long, device=points.device)
+    return point_prompts(points, image_index, masks.shape[-1], image_size)

@@ -82,17 +82,15 @@ def roll_out(
         truncate: Cut the gradient through the memory after every so many frames; None for never.
         binary: Cut prompted masks off to 0 and 1 before they go into memory, as at inference.
     """
-    bank = heads.new_bank(len(objects), features.tracker[-1])
+    size = heads.bank_size.within(len(objects.target), len({0, *plan.corrected}))
+    bank = heads.new_bank(len(objects), features.tracker[-1], size)
     nothing = Prompts(torch.arange(len(objects), device=features.device))
     rollout = Rollout()
     for number in range(len(objects.target)):
         coarse, finer = _levels(heads, features, objects, number)
         asked = nothing if number > 0 or first is None else first
         given = number == 0 and first is None
-        if number == 0:
-            conditioned = coarse + heads.tracker_model.no_memory_embedding.view(1, -1, 1, 1)
-        else:
-            conditioned = heads.read_memory(coarse, bank, number)
+        conditioned = heads.without_memory(coarse) if number == 0 else heads.read_memory(coarse, bank, number)
         if given:
             answer = heads.given_frame(coarse, finer, upsampled(objects.target[0], image_size))
         else:
@@ -123,9 +121,8 @@ def _levels(
     heads: VideoHeads, features: ImageFeatures, objects: ClipObjects, number: int
 ) -> tuple[Tensor, list[Tensor]]:
     """The coarsest level of a frame and the projected finer ones, for each object."""
-    fine, middle, coarse = (level[number :: len(objects.target)] for level in features.tracker)
-    decoder, index = heads.tracker_model.mask_decoder, objects.clip_index
-    return coarse[index], [decoder.conv_s0(fine)[index], decoder.conv_s1(middle)[index]]
+    coarse, finer = heads.decoder_levels([level[number :: len(objects.target)] for level in features.tracker])
+    return coarse[objects.clip_index], [level[objects.clip_index] for level in finer]
 
 
 def _drawn(

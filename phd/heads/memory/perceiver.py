@@ -121,9 +121,11 @@ class SpatialPerceiver(Compressor):
         Values pass unchanged and every other residual branch starts small (after Fixup, arXiv 1901.09321). From
         random latents and projections the attention would first have to learn a language that it does not know.
         """
-        for latents in (getattr(self, name) for name in ("latents_1d", "latents_2d") if hasattr(self, name)):
-            latents.mul_(0.02)
+        for name, parameter in self.named_parameters(recurse=False):
+            if name.startswith("latents"):
+                parameter.mul_(0.02)
         for layer in self.layers:
+            assert isinstance(layer, PerceiverLayer)
             for projection in (layer.cross_attention.v_proj, layer.cross_attention.o_proj):
                 nn.init.eye_(projection.weight)
             for branch in (layer.mlp.down_proj, layer.self_attention.o_proj, layer.self_mlp.down_proj):

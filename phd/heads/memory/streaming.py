@@ -135,10 +135,7 @@ def _prompted(
     if prompt.mask is not None:
         return heads.given_frame(coarse, finer, prompt.mask.unsqueeze(0).to(coarse.device))
     asked = prompt.as_prompts(coarse.device)
-    if bank is None:
-        conditioned = coarse + heads.tracker_model.no_memory_embedding.view(1, -1, 1, 1)
-    else:
-        conditioned = heads.read_memory(coarse, bank, frame)
+    conditioned = heads.without_memory(coarse) if bank is None else heads.read_memory(coarse, bank, frame)
     return heads.decode_frame(conditioned, finer, asked, heads.wants_candidates(prompt.num_points, bank is None))
 
 
@@ -159,9 +156,7 @@ def _written(
 
 
 def _expanded(heads: VideoHeads, features: ImageFeatures, objects: int) -> tuple[Tensor, list[Tensor]]:
-    fine, middle, coarse = features.tracker
-    decoder = heads.tracker_model.mask_decoder
-    finer = [decoder.conv_s0(fine), decoder.conv_s1(middle)]
+    coarse, finer = heads.decoder_levels(features.tracker)
     return coarse.expand(objects, -1, -1, -1), [level.expand(objects, -1, -1, -1) for level in finer]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,12 +75,26 @@ class VideoHeads(InteractiveHeads):
         kept = config.max_cond_frame_num if config.max_cond_frame_num > 0 else CONDITIONING_SLOTS
         return BankSize(kept, config.num_maskmem - 1, config.max_object_pointers_in_encoder - 1)
 
-    def new_bank(self, objects: int, like: Tensor) -> MemoryBank:
-        """An empty bank on the device and in the type of `like`."""
+    def new_bank(self, objects: int, like: Tensor, size: BankSize | None = None) -> MemoryBank:
+        """An empty bank on the device and in the type of `like`, with the slots of the configuration by default."""
         tracker = self.tracker_model
         return MemoryBank.empty(
-            self.bank_size, objects, self.compressor.num_tokens, tracker.mem_dim, tracker.hidden_dim, like
+            size or self.bank_size, objects, self.compressor.num_tokens, tracker.mem_dim, tracker.hidden_dim, like
         )
+
+    def decoder_levels(self, levels: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """The coarsest level (B, C, h, w) as it is, and the two finer ones as the mask decoder reads them.
+
+        Args:
+            levels: The tracker's levels of B images, the finest first.
+        """
+        fine, middle, coarse = levels
+        decoder = self.tracker_model.mask_decoder
+        return coarse, [decoder.conv_s0(fine), decoder.conv_s1(middle)]
+
+    def without_memory(self, coarse: Tensor) -> Tensor:
+        """Features (N, C, h, w) of a frame, marked as one without memory (SAM 2, appendix D.1)."""
+        return coarse + self.tracker_model.no_memory_embedding.view(1, -1, 1, 1)
 
     def read_memory(self, coarse: Tensor, bank: MemoryBank, frame: int) -> Tensor:
         """Features (N, C, h, w) of a frame conditioned on the memory; every object must have some.
