@@ -8,7 +8,9 @@ BACKBONE ?= efficientvit_b0
 TEACHER  ?= facebook/sam3
 DATA     ?=
 INIT     ?= runs/stage1/$(BACKBONE)/student
+TEXT     ?= mobileclip_s0
 WANDB    ?= disabled
+FIRST_SEED ?= 0
 ARGS     ?=
 export TOKENIZERS_PARALLELISM := false
 # Two test processes with one thread each: with more threads than cores they wait for each other.
@@ -25,7 +27,7 @@ $(STAMP): pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $(STAMP)
 
-demo: $(STAMP) ## distil one student on the embedded world and write runs/demo/report.html (10 minutes on 2 cores)
+demo: $(STAMP) ## distil one student on the embedded world and write runs/demo/report.html (14 minutes on 2 cores)
 	$(BIN)/phd demo runs/demo
 
 test: $(STAMP) ## the fast tests
@@ -51,8 +53,27 @@ stage2: $(STAMP) ## distil the memory into the student of stage 1: make stage2 B
 	  --model.teacher=$(TEACHER) --data.root=$(DATA) --trainer.default_root_dir=runs/stage2/$(BACKBONE) \
 	  --wandb=$(WANDB) $(ARGS)
 
+# Of a text encoder that was distilled alone, its folder; otherwise its name.
+TEXT_STUDENT = $(or $(wildcard runs/text/$(TEXT)/student),$(TEXT))
+
+stage3: INIT = runs/stage2/$(BACKBONE)/student
+stage3: $(STAMP) ## learn concepts on the student of stage 2: make stage3 BACKBONE=tinyvit_11m DATA=shards [INIT=student]
+	@test -n "$(DATA)" || { echo "make stage3: name the shards, DATA=FOLDER (phd shards convert makes them)" >&2; exit 2; }
+	$(BIN)/phd fit -c experiments/trainer.yaml -c experiments/stage3.yaml --model.init_from=$(INIT) \
+	  --model.teacher=$(TEACHER) --model.text=$(TEXT_STUDENT) --data.root=$(DATA) \
+	  --trainer.default_root_dir=runs/stage3/$(BACKBONE) --wandb=$(WANDB) $(ARGS)
+
+text: $(STAMP) ## distil a text encoder alone: make text TEXT=mobileclip_s0 TEACHER=facebook/sam3 DATA=phrases.txt
+	@test -n "$(DATA)" || { echo "make text: name the phrases, DATA=FILE with one per line, or shards that have some" >&2; exit 2; }
+	$(BIN)/phd fit -c experiments/trainer.yaml -c experiments/text.yaml --model.text=$(TEXT) \
+	  --model.teacher=$(TEACHER) --data.root=$(DATA) --trainer.default_root_dir=runs/text/$(TEXT) \
+	  --wandb=$(WANDB) $(ARGS)
+
 students: $(STAMP) ## the nine students with parameters and GMACs
 	$(BIN)/phd students
+
+ablation-memory: $(STAMP) ## compare memories on the embedded world, 3 seeds each, into docs/results.md (45 minutes on 2 cores)
+	$(BIN)/phd ablation memory runs/ablation/memory --first-seed $(FIRST_SEED) --results docs/results.md $(if $(ARGS),-- $(ARGS))
 
 toy-teacher: $(STAMP) ## train the embedded teacher again and put it into the package (hours on 2 cores)
 	$(BIN)/phd toy-teacher runs/toy-teacher --install
@@ -63,4 +84,4 @@ sweep: $(STAMP) ## run experiments/sweeps/stage1_lr.yaml on this machine, withou
 clean: ## remove caches and runs; the environment stays
 	rm -rf runs .pytest_cache .ruff_cache dist
 
-.PHONY: help install demo test test-all lint stage1 stage2 students toy-teacher sweep clean
+.PHONY: help install demo test test-all lint stage1 stage2 stage3 text students toy-teacher ablation-memory sweep clean

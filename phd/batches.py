@@ -105,6 +105,11 @@ class ClipBatch:
     def __len__(self) -> int:
         return self.frames.shape[0]
 
+    def stills(self) -> ClipBatch:
+        """The first frame of each clip."""
+        names = ("frames", "masks", "labelled", "void", "numbers")
+        return replace(self, **{name: getattr(self, name)[:, :1] for name in names})
+
     def pin_memory(self) -> ClipBatch:
         """The batch in page-locked memory."""
         return pinned(self)

@@ -31,6 +31,23 @@ def test_shares_and_corrections() -> None:
     assert {frame for plan in drawn for frame in plan.corrected} == set(range(8))
 
 
+def test_stills_are_asked_as_images_are() -> None:
+    drawn = plans(ClipMix(stills=0.4))
+    stills = [plan for plan in drawn if plan.still]
+    assert len(stills) / 400 == pytest.approx(0.4, abs=0.08)
+    assert {plan.kind for plan in stills} == {"point", "box"}
+    assert {(plan.corrected, plan.clicks) for plan in stills} == {((0,), 3)}
+    assert {plan.kind for plan in plans(ClipMix(mask=0.5, point=0.0, box=0.5, stills=0.9)) if plan.still} == {"box"}
+    assert not any(plan.still for plan in plans(ClipMix()))
+
+
+def test_stills_need_a_point_or_a_box() -> None:
+    with pytest.raises(UserError, match="stills begin with a point or a box"):
+        ClipMix(mask=1.0, point=0.0, box=0.0, stills=0.1)
+    with pytest.raises(UserError, match="stills is 1.0; give a share"):
+        ClipMix(stills=1.0)
+
+
 @pytest.mark.parametrize("mix", [ClipMix(corrected_frames=0), ClipMix(clicks=0)])
 def test_no_corrections(mix: ClipMix) -> None:
     assert all(plan.corrected == () for plan in plans(mix, count=20))

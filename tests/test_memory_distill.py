@@ -89,6 +89,19 @@ def test_what_is_trained(stage: MemoryDistill) -> None:
     assert len(names) == len(optimised) == len({id(parameter) for parameter in optimised})
 
 
+def test_a_still_uses_the_first_frame_alone(student_folder: Path, toy_folder: Path, batch: ClipBatch) -> None:
+    stage = make(student_folder, toy_folder, memory=MEMORY, prompts=ClipMix(mask=0.0, clicks=1, stills=0.99))
+    output = stage.step(batch, train=True)
+    assert output.batch_size == len(batch)
+    assert output.clip is not None
+    assert output.clip.student.shape[0] == 1
+    assert float(output.terms["memory_mse"]) == 0
+    found = gradients(stage, batch)
+    assert found["heads.tracker_model.mask_decoder.mask_tokens.weight"].abs().sum() > 0
+    assert not any("memory_attention" in name or "compressor" in name for name in found)
+    assert stage.step(batch, train=False).batch_size == 3 * len(batch)
+
+
 def test_validation_is_repeatable_and_tracks_from_the_first_mask(stage: MemoryDistill, batch: ClipBatch) -> None:
     stage.learner.eval()
     with torch.no_grad():

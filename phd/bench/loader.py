@@ -75,12 +75,22 @@ class LoaderBench:
         """Make the data, or take what an earlier run with the same sizes made.
 
         Raises:
-            UserError: The folder holds something else.
+            UserError: The folder holds something else, or cannot be written.
         """
+        try:
+            self._write(root)
+        except OSError as error:
+            where = error.filename or root
+            raise UserError(f"{where}: cannot be written ({error.strerror}); name another --data-dir") from error
+
+    def _write(self, root: Path) -> None:
         settings = root / SETTINGS
         mine = json.loads(json.dumps(asdict(self)))
         if settings.is_file():
-            theirs = json.loads(settings.read_text())
+            try:
+                theirs = dict(json.loads(settings.read_text()))
+            except (ValueError, TypeError) as error:
+                raise UserError(f"{settings}: damaged ({error}); name another --data-dir") from error
             if theirs != mine:
                 other = next(name for name in mine if mine[name] != theirs.get(name))
                 raise UserError(

@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from phd.commands import bench_memory
 from phd.errors import UserError
 
 ROWS = {
@@ -29,7 +30,10 @@ def run(arguments: list[str]) -> None:
     loader.add_argument("--data-dir", type=Path, default=None, help="keep the generated data here, and use it again")
     loader.add_argument("--images", type=int, default=24, help="generated images (%(default)s)")
     loader.add_argument("--rounds", type=int, default=3, help="how often each is loaded (%(default)s)")
-    bench_loader(parser.parse_args(arguments))
+    memory = what.add_parser("memory", help="a frame with dense and with compressed memory, and a long clip")
+    bench_memory.add_arguments(memory)
+    options = parser.parse_args(arguments)
+    bench_memory.run(options) if options.what == "memory" else bench_loader(options)
 
 
 def bench_loader(options: argparse.Namespace) -> dict[str, Any]:

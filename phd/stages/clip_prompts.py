@@ -30,6 +30,8 @@ class ClipMix:
         clicks: Corrective clicks in such a frame.
         box_jitter: Standard deviation of a box edge, as a share of the side.
         box_jitter_limit: Largest move of an edge, in contract pixels.
+        stills: Share of steps that use the first frame of each clip alone, from a point or a box and with clicks:
+            without them the mask decoder forgets single images while it learns to track. SAM 2 mixes in SA-1B.
     """
 
     mask: float = 0.5
@@ -39,6 +41,7 @@ class ClipMix:
     clicks: int = 3
     box_jitter: float = 0.1
     box_jitter_limit: float = 20.0
+    stills: float = 0.0
 
     def __post_init__(self) -> None:
         shares = (self.mask, self.point, self.box)
@@ -46,6 +49,10 @@ class ClipMix:
             raise UserError(
                 f"prompts: the shares of mask, point and box are {shares}; give shares of at least 0, not all 0"
             )
+        if not 0 <= self.stills < 1:
+            raise UserError(f"prompts: stills is {self.stills}; give a share of the steps from 0 to below 1")
+        if self.stills > 0 and self.point + self.box <= 0:
+            raise UserError("prompts: stills begin with a point or a box; give one of them a share of more than 0")
         if self.corrected_frames < 0 or self.clicks < 0:
             raise UserError("prompts: corrected_frames and clicks count; give at least 0")
 
@@ -58,16 +65,21 @@ class ClipPlan:
         kind: Of the first prompt.
         corrected: Numbers of the frames that are corrected.
         clicks: Corrective clicks in each of them.
+        still: Whether the first frame is all there is.
     """
 
     kind: ClipKind
     corrected: tuple[int, ...] = ()
     clicks: int = 0
+    still: bool = False
 
 
 def draw_plan(mix: ClipMix, frames: int, generator: torch.Generator) -> ClipPlan:
     """A plan for training; one for the whole batch, so that all processes take about as long."""
     shares = torch.tensor([mix.mask, mix.point, mix.box], device=generator.device)
+    if mix.stills > 0 and bool(torch.rand((), generator=generator, device=generator.device) < mix.stills):
+        kind = KINDS[1 + int(torch.multinomial(shares[1:], 1, generator=generator))]
+        return ClipPlan(kind, (0,) if mix.clicks else (), mix.clicks, still=True)
     kind = KINDS[int(torch.multinomial(shares, 1, generator=generator))]
     if mix.corrected_frames == 0 or mix.clicks == 0 or frames < 2:
         return ClipPlan(kind)

@@ -156,6 +156,8 @@ class MemoryDistill(Stage):
 
     def step(self, batch: ClipBatch, train: bool) -> StepOutput:
         """See `Stage.step`; validation gives the first frame's masks, tracks on its own and corrects nothing."""
+        plan = self._plan(batch, train)
+        batch = batch.stills() if plan.still else batch
         objects = ClipObjects.of(batch, self.contract)
         frames = batch.frames.shape[1]
         features = self._encode(self.learner, batch)
@@ -163,7 +165,7 @@ class MemoryDistill(Stage):
         theirs = None if teacher is None else self._encode(teacher, batch)
         student_rollout, teacher_rollout = None, None
         if len(objects):
-            student_rollout, teacher_rollout = self._rollouts(objects, features, teacher, theirs, train)
+            student_rollout, teacher_rollout = self._rollouts(plan, objects, features, teacher, theirs, train)
         references = supervising(self.supervision, objects, teacher_rollout) if len(objects) else []
         terms = tracking_terms(student_rollout, references, self.losses.tracking(), features.tracker[-1])
         if theirs is not None:
@@ -202,8 +204,15 @@ class MemoryDistill(Stage):
         wanted = self.supervision != "ground_truth" or self.rollout == "teacher" or self.losses.distils
         return self.teacher.model if wanted or not train else None
 
+    def _plan(self, batch: ClipBatch, train: bool) -> ClipPlan:
+        """One plan for all processes, so that they take about as long; what is drawn by it differs."""
+        if not train:
+            return ClipPlan("mask")
+        return draw_plan(self.prompts, batch.frames.shape[1], self.generator(self.batches_seen, 0, 2))
+
     def _rollouts(
         self,
+        plan: ClipPlan,
         objects: ClipObjects,
         features: ImageFeatures,
         teacher: Segmenter | None,
@@ -212,8 +221,6 @@ class MemoryDistill(Stage):
     ) -> tuple[Rollout, Rollout | None]:
         """The student's, and the teacher's where it takes part; both get the same first prompts."""
         key = (self.batches_seen, self.global_rank) if train else (0, 0)
-        # One plan for all processes, so that they take about as long; what is drawn by it differs.
-        plan = draw_plan(self.prompts, len(objects.target), self.generator(key[0], 0, 2)) if train else ClipPlan("mask")
         size = self.contract.image_size
         first: Prompts | None = None
         if plan.kind != "mask":
