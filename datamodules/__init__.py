@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from datamodules.clips import Clips
     from datamodules.concepts import Concepts
+    from datamodules.phrases import Phrases
     from datamodules.sa1b import SA1B
 
-__all__ = ["SA1B", "Clips", "Concepts"]
-MODULES = {"SA1B": "sa1b", "Clips": "clips", "Concepts": "concepts"}
+__all__ = ["SA1B", "Clips", "Concepts", "Phrases"]
+MODULES = {"SA1B": "sa1b", "Clips": "clips", "Concepts": "concepts", "Phrases": "phrases"}
 
 
 def __getattr__(name: str) -> Any:

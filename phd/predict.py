@@ -5,6 +5,7 @@ Example:
     predictor = ImagePredictor(load_segmenter("runs/student"))
     predictor.set_image("photo.jpg")
     prediction = predictor.segment(box=[10, 20, 200, 240])
+    detections = predictor.detect("red car")
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ import torch
 from pycocotools import mask as coco_mask
 from torch import Tensor
 
-from phd.contract import ImageFeatures, Prompts
+from phd.contract import Branch, ImageFeatures, Prompts
 from phd.errors import UserError
+from phd.predict_concepts import Detection, detect_on
 from phd.preprocess import boxes_to_canvas, mask_to_prompt, points_to_canvas, read_image, to_canvas
 from phd.segmenter import Segmenter
 
@@ -69,7 +71,8 @@ class ImagePredictor:
             UserError: The file cannot be read, or the array is no RGB image.
         """
         pixels = image if isinstance(image, np.ndarray) else read_image(image)
-        self._features = encode_image(self.model, pixels, self.device)
+        branches = ("tracker", "detector") if "detect" in self.model.verbs else ("tracker",)
+        self._features = encode_image(self.model, pixels, self.device, branches)
         self.image = pixels
 
     @torch.inference_mode()
@@ -114,6 +117,40 @@ class ImagePredictor:
         box_of_mask, area = mask_box(full_size), int(full_size.sum())
         return Prediction(full_size, float(scores[0]), logits[0].cpu(), box_of_mask, area)
 
+    @torch.inference_mode()
+    def detect(
+        self,
+        phrases: str | Sequence[str] = (),
+        exemplars: Sequence[Sequence[float]] | None = None,
+        labels: Sequence[int] | None = None,
+        threshold: float = 0.5,
+        nms: float | None = None,
+    ) -> list[Detection]:
+        """Every instance of one or more phrases, by phrase and score; the image is not encoded again.
+
+        Args:
+            phrases: A noun phrase, or several; none where exemplars alone say what is meant.
+            exemplars: Boxes x0 y0 x1 y1 in image pixels, x1 and y1 edges; they go with every phrase.
+            labels: One for each exemplar: 1 an instance, 0 none; all 1 by default.
+            threshold: Keep scores above it, in [0, 1].
+            nms: Suppress masks that overlap a better one of the same phrase by an IoU above this; SAM 3 does not.
+
+        Raises:
+            UserError: No image, nothing asked, an empty phrase, a box outside the image, or a model that detects not.
+        """
+        if self.image is None or self._features is None:
+            raise UserError("no image yet; call set_image first")
+        asked = [phrases] if isinstance(phrases, str) else list(phrases)
+        height, width = self.image.shape[:2]
+        boxes = [check_box(box, height, width) for box in exemplars or ()]
+        signs = [1] * len(boxes) if labels is None else [int(label) for label in labels]
+        if len(signs) != len(boxes) or not {*signs} <= {0, 1}:
+            raise UserError(f"{len(boxes)} exemplars with labels {signs}: give 1 or 0 for each")
+        if "detect" not in self.model.verbs:
+            self.model.encode_text(asked)  # says why
+        pairs = list(zip(boxes, signs, strict=True))
+        return detect_on(self.model, self._features, (height, width), asked, pairs, threshold, nms)
+
     def _mask_prompt(self, mask: np.ndarray | Tensor) -> Tensor:
         assert self.image is not None
         size, side = self.image.shape[:2], self.model.contract.mask_size
@@ -127,11 +164,13 @@ class ImagePredictor:
         )
 
 
-def encode_image(model: Segmenter, image: np.ndarray, device: torch.device) -> ImageFeatures:
-    """Features of one image (H, W, 3) uint8 RGB, for the prompt-driven heads."""
+def encode_image(
+    model: Segmenter, image: np.ndarray, device: torch.device, branches: Sequence[Branch] = ("tracker",)
+) -> ImageFeatures:
+    """Features of one image (H, W, 3) uint8 RGB; by default those for the prompt-driven heads."""
     canvas, content = to_canvas(image, model.contract)
     filled = torch.tensor([content], device=device)
-    return model.encode(model.contract.normalise(canvas.unsqueeze(0).to(device), filled), ("tracker",))
+    return model.encode(model.contract.normalise(canvas.unsqueeze(0).to(device), filled), branches)
 
 
 def mask_box(mask: np.ndarray) -> list[int] | None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from phd.contract import Branch, Contract, ImageFeatures, Masks, ObjectPrompt, Prompts
+from phd.concept_prompts import VISUAL, Exemplars, TextFeatures
+from phd.contract import Branch, Contract, Detections, ImageFeatures, Masks, ObjectPrompt, Prompts
 from phd.errors import UserError
+from phd.heads import Sam3Heads
 from phd.heads.memory import streaming
 from phd.heads.memory.streaming import TrackState
 from phd.heads.memory.video import VideoHeads
@@ -17,8 +20,9 @@ from phd.heads.memory.video import VideoHeads
 class Segmenter(nn.Module):
     """A model with the verbs of the SAM family; teachers and students are the same kind of thing.
 
-    A subclass has `contract`, `name` and `heads`, and implements `encode`. The other verbs belong to the
-    heads, which teacher and student share class by class, so that whatever one can do, the other can.
+    A subclass has `contract`, `name`, `heads` and perhaps `text`, a `TextEncoder`, and implements `encode`. The other
+    verbs belong to the heads, which teacher and student share class by class, so that whatever one can do, the other
+    can.
     """
 
     contract: Contract
@@ -29,8 +33,10 @@ class Segmenter(nn.Module):
 
     @property
     def verbs(self) -> tuple[str, ...]:
-        """What the model can do."""
-        return ("encode", "segment", "track") if isinstance(self.heads, VideoHeads) else ("encode", "segment")
+        """What the model can do; `detect` takes a text encoder."""
+        track = ("track",) if isinstance(self._heads, VideoHeads) else ()
+        detect = ("detect",) if isinstance(self._heads, Sam3Heads) and self._text is not None else ()
+        return ("encode", "segment", *track, *detect)
 
     def encode(self, images: Tensor, branches: Sequence[Branch] | None = None) -> ImageFeatures:
         """Encode normalised images.
@@ -60,6 +66,84 @@ class Segmenter(nn.Module):
             Masks with K candidates for each of the P prompts.
         """
         return self.heads.segment(features, prompts, prompts.ambiguous if multimask is None else multimask)
+
+    def encode_text(self, phrases: Sequence[str]) -> TextFeatures:
+        """Encode noun phrases; those longer than the context are cut and counted.
+
+        Args:
+            phrases: T phrases; the caller leaves out repetitions, and points to them by `text_index`.
+
+        Raises:
+            UserError: A phrase is empty, or the model has no text encoder.
+        """
+        self._detector_heads()
+        if self._text is None:
+            raise UserError(
+                f"{self.name}: has no text encoder yet; give it one with set_text, or take stage 3's student"
+            )
+        return self._text(phrases)
+
+    def detect(
+        self,
+        features: ImageFeatures,
+        text: TextFeatures | None,
+        image_index: Tensor,
+        exemplars: Exemplars | None = None,
+        text_index: Tensor | None = None,
+        auxiliary: bool = False,
+        one_to_many: bool = False,
+    ) -> Detections:
+        """Find every instance of a concept (promptable concept segmentation).
+
+        A pair's answer depends on nothing else in the batch.
+
+        Args:
+            features: Of B images, with the detector's branch.
+            text: T phrases, or None where exemplars alone say what is meant.
+            image_index: (P,) image of each (image, phrase) pair.
+            exemplars: Boxes for each pair; None for none.
+            text_index: (P,) phrase of each pair; by default one for each pair, or the only one for all.
+            auxiliary: Also return the earlier decoder layers, for training.
+            one_to_many: Also return the branch without self-attention, for training.
+
+        Returns:
+            Answers of Q queries to each of the P pairs.
+
+        Raises:
+            UserError: The model does not detect, there is neither text nor exemplar, or the numbers do not fit.
+        """
+        if text is None and exemplars is None:
+            raise UserError("detect: neither a phrase nor an exemplar box; give one of them")
+        heads, pairs = self._detector_heads(), len(image_index)
+        text = self.encode_text([VISUAL]) if text is None else text
+        if text_index is None:
+            if len(text) not in (1, pairs):
+                raise UserError(f"detect: {len(text)} phrases for {pairs} pairs; give text_index")
+            text_index = torch.arange(pairs, device=image_index.device) if len(text) == pairs else image_index * 0
+        if len(text_index) != pairs or (exemplars is not None and len(exemplars.labels) != pairs):
+            raise UserError(f"detect: {pairs} pairs, but text_index or exemplars are of another number")
+        return heads.detect(
+            features,
+            image_index,
+            text.tokens[text_index],
+            text.mask[text_index],
+            exemplars=None if exemplars is None else exemplars.normalised(self.contract.image_size),
+            auxiliary=auxiliary,
+            one_to_many=one_to_many,
+        )
+
+    @property
+    def _text(self) -> Any:
+        return getattr(self, "text", None)
+
+    @property
+    def _heads(self) -> Any:
+        return getattr(self, "heads", None)
+
+    def _detector_heads(self) -> Sam3Heads:
+        if not isinstance(self._heads, Sam3Heads):
+            raise UserError(f"{self.name}: does not read phrases; take a model of SAM 3")
+        return self._heads
 
     def track(
         self,

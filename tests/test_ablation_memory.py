@@ -142,7 +142,7 @@ def test_the_section(tmp_path: Path) -> None:
     about["recipe"] = {"batch_size": 2, "clip_length": 4, "max_objects": 2}
     for name in ("date", "cpu", "cores", "torch", "minutes", "steps", "clips", "train_clips", "train_seed", "slots"):
         about[name] = f"<{name}>"
-    about |= {"test_seed": 9100, "long_seed": 9101}
+    about |= {"test_seed": 9100, "long_seed": 9101, "grid": 16}
     found = outcomes({"dense": (0.6, 0.8), "both_64": (0.5,)})
     text = section(variants, found, costs, {"jf": 0.9, "long_jf": 0.7, "tokens": 256}, about, "assets/x.png")
     assert "| the teacher | 256 | 0.900 | 0.700 |  |  |  |" in text
@@ -150,6 +150,7 @@ def test_the_section(tmp_path: Path) -> None:
     assert "| both, 48 global + 4 x 4 windows | 64 | 0.500 | 0.250 | 0.500 | 12.3 | 0.5 |" in text
     assert "(assets/x.png)" in text
     assert "These are short runs" in text.replace("\n", " ")
+    assert "a share of 50.0% of the dense memory here" in text.replace("\n", " ")
 
 
 def test_bad_settings(tmp_path: Path) -> None:
@@ -181,7 +182,8 @@ def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, toy_folder: Pa
     assert all(0 <= each[key] <= 1 for each in [*whole["runs"], whole["teacher"]] for key in ("jf", "long_jf"))
     text = results.read_text()
     assert text.startswith("<!-- ablation-memory begin -->")
-    assert f"phd ablation memory out --seeds 1 --first-seed 0 --init {student_folder.name} --steps 2 --only" in text
+    named = f"--init {student_folder.name} --teacher {toy_folder.name}"
+    assert f"phd ablation memory out --seeds 1 --first-seed 0 {named} --steps 2 --only dense both_8 --" in text
     assert (results.parent / "assets" / "ablation_memory.png").is_file()
     config = json.loads((out / "runs" / "both_8-seed0" / "fit" / "student" / "config.json").read_text())
     assert config["memory"] == asdict(nearest_settings("both", 8, 8))

@@ -196,9 +196,9 @@ def test_the_command_line(tmp_path, silver, capsys):
     main(["shapes", str(tmp_path / "gold"), "--format", "saco-gold", *more])
     pairs = json.loads((tmp_path / "gold" / GOLD_FILES[0]).read_bytes())["images"]
     assert len(pairs) == 2 * (2 + 5)
-    assert "is for --format saco-gold or saco-silver" in refused(capsys, "shapes", tmp_path / "x", "--crowd", "0.5")
+    assert "add --format saco-gold or saco-silver, or" in refused(capsys, "shapes", tmp_path / "x", "--crowd", "0.5")
     said = refused(capsys, "shapes", tmp_path / "x", "--format", "saco-gold", "--seconds", 2, 3)
-    assert "--seconds is for --format sav or saco-veval" in said
+    assert "--seconds is for clips; add --format sav or saco-veval" in said
     for flag, wrong in (("--hard", 2), ("--crowd", -1), ("--positives", 0), ("--negatives", 50)):
         said = refused(capsys, "shapes", tmp_path / "x", "--format", "saco-gold", flag, wrong)
         assert f"{flag[2:]} is {wrong}" in said

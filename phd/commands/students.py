@@ -1,4 +1,4 @@
-"""`phd students`: the table of the nine."""
+"""`phd students`: the table of the nine, and their full size with each text encoder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ def run(arguments: list[str]) -> None:
     """Parse, count, print."""
     parser = argparse.ArgumentParser(
         prog="phd students",
-        description="The nine students at SAM 3's contract (1008 pixels, full width); nothing is downloaded.",
+        description=(
+            "The nine students at SAM 3's contract (1008 pixels, full width), and their size with each of four text "
+            "encoders; nothing is downloaded."
+        ),
     )
     parser.add_argument("--json", type=Path, default=None, help="also write the table here, as counts")
     parser.add_argument("names", nargs="*", help="only these; all nine by default")

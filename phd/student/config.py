@@ -18,6 +18,8 @@ class StudentConfig(PretrainedConfig):
         teacher_config: The teacher's `transformers` configuration, from which the heads (and its neck) are built.
         memory: `MemorySettings` as plain values; None for the teacher's memory, in which every cell is kept.
         memory_layers: Layers of the memory attention, the first so many of the teacher's; None for all.
+        text: "teacher", a key of `phd.text.MOBILECLIP`, or None for a student that does not read phrases yet.
+        text_context: Tokens of a phrase; None for the teacher's.
         provenance: Filled when the student is saved: stage, data hash, git revision, metrics and the like.
     """
 
@@ -30,6 +32,8 @@ class StudentConfig(PretrainedConfig):
     teacher_config: dict[str, Any] | None = None
     memory: dict[str, Any] | None = None
     memory_layers: int | None = None
+    text: str | None = None
+    text_context: int | None = None
     provenance: dict[str, Any] | None = None
 
 

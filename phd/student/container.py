@@ -25,6 +25,8 @@ from phd.student.inherit import Inheritance, inherit
 from phd.student.memory import fit_memory, replace_memory
 from phd.student.neck import InheritedNeck, NeckKind, new_neck
 from phd.student.notices import notice
+from phd.student.text import build_text, read_text
+from phd.text import MOBILECLIP
 
 
 class TeacherLike(Protocol):
@@ -55,9 +57,14 @@ class TeacherLike(Protocol):
         """Copied by name where the student keeps it."""
         ...
 
+    @property
+    def text(self) -> nn.Module | None:
+        """Copied by name where the student keeps it."""
+        ...
+
 
 class Student(PreTrainedModel, Segmenter):
-    """A `Segmenter` and a `transformers` model: `trunk`, `neck`, and `heads` named as the teacher's.
+    """A `Segmenter` and a `transformers` model: `trunk`, `neck`, `heads` named as the teacher's, perhaps `text`.
 
     Args:
         config: As `create` makes it or a folder holds it.
@@ -80,13 +87,20 @@ class Student(PreTrainedModel, Segmenter):
         self.neck = new_neck(config.neck, self.trunk.channels, self.contract, config.teacher_config)
         self.heads = build_heads(self.contract.family, config.teacher_config)
         fit_memory(self.heads, config.memory, config.memory_layers)
+        self.text = build_text(config.text, config.text_context, config.teacher_config)
         # No `post_init`: it would initialise the weights again, the trunk's pretrained ones included.
         self.inheritance: dict[str, Inheritance] = {}
         self.folded = False
 
     @classmethod
     def create(
-        cls, backbone: str, teacher: TeacherLike, neck: NeckKind = "light", pretrained: Pretrained = "auto"
+        cls,
+        backbone: str,
+        teacher: TeacherLike,
+        neck: NeckKind = "light",
+        pretrained: Pretrained = "auto",
+        text: str | None = None,
+        text_context: int | None = None,
     ) -> Self:
         """A new student of a teacher; what it inherits is printed and kept in `inheritance`.
 
@@ -95,9 +109,11 @@ class Student(PreTrainedModel, Segmenter):
             teacher: Gives the contract, and its weights to the heads.
             neck: "light", or "teacher" for the teacher's own, inherited, behind an adapter.
             pretrained: Whether the trunk starts from pretrained weights; "auto" where they can be had.
+            text: See `set_text`; without one it detects nothing until stage 3 gives it one.
+            text_context: See there.
 
         Raises:
-            UserError: No such backbone or neck, or no weights although wanted.
+            UserError: No such backbone, neck or text encoder, or no weights although wanted.
         """
         config = StudentConfig(
             backbone=backbone,
@@ -114,6 +130,8 @@ class Student(PreTrainedModel, Segmenter):
             student.inheritance["neck"] = inherit(student.neck.teacher, teacher.neck)
         for part, account in student.inheritance.items():
             notice(account.summary(f"{part} of {teacher.name}"))
+        if text is not None:
+            student.set_text(text, teacher, text_context)
         return student
 
     @classmethod
@@ -154,6 +172,41 @@ class Student(PreTrainedModel, Segmenter):
         self.inheritance["memory"] = account
         tokens = self.heads.compressor.num_tokens
         notice(account.summary(f"heads with a memory of {tokens} tokens for each frame ({settings.kind})"))
+
+    def set_text(self, text: str, teacher: TeacherLike | None = None, context: int | None = None) -> None:
+        """Give it a text encoder, in place of the one it may have; the account is printed and kept in `inheritance`.
+
+        Args:
+            text: "teacher" for the teacher's own, a key of `phd.text.MOBILECLIP` for a small one with new weights, or
+                the folder of one that `make text` distilled.
+            teacher: Gives its weights to "teacher".
+            context: 16 or 32 tokens; the teacher's, or the folder's, by default.
+
+        Raises:
+            UserError: The family reads no phrases, no such encoder, or one made for another teacher.
+        """
+        if self.contract.family != "sam3":
+            raise UserError(f"model.text is {text!r}, but only SAM 3 reads phrases; leave it out")
+        values = self.config.teacher_config or {}
+        if text == "teacher":
+            if teacher is None or teacher.text is None:
+                raise UserError("model.text is 'teacher', but there is no teacher to inherit from; set model.teacher")
+            new, kind = build_text(text, context, values), text
+            assert new is not None
+            self.inheritance["text"] = inherit(new, teacher.text)
+        elif text in MOBILECLIP:
+            new, kind = build_text(text, context, values), text
+            assert new is not None
+            self.inheritance["text"] = Inheritance(new=list(new.state_dict()))
+        else:
+            loaded = read_text(text, values)
+            new, kind = loaded.text, str(loaded.config["text"])
+            if context not in (None, new.context):
+                raise UserError(f"model.text_context is {context}, but {text} was distilled with {new.context}")
+            self.inheritance["text"] = Inheritance(inherited=list(new.state_dict()))
+        self.text = new.to(next(self.parameters()).device).train(self.training)
+        self.config.text, self.config.text_context = kind, new.context
+        notice(self.inheritance["text"].summary(f"text encoder {kind}, {new.context} tokens, from {text}"))
 
     def encode(self, images: Tensor, branches: Sequence[Branch] | None = None) -> ImageFeatures:
         """See `Segmenter.encode`."""
@@ -202,6 +255,8 @@ class Student(PreTrainedModel, Segmenter):
 def parameters(student: Student) -> dict[str, int]:
     """Number of parameters by part."""
     parts: dict[str, nn.Module] = {"trunk": student.trunk, "neck": student.neck, "heads": student.heads}
+    if student.text is not None:
+        parts["text"] = student.text
     return {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
 
 

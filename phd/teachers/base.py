@@ -27,9 +27,11 @@ class Teacher(Segmenter):
         trunk: Module from normalised images to the maps of `contract.trunk`.
         neck: The model's necks.
         heads: The model's heads.
+        text: The model's text encoder, where it has one.
     """
 
     neck: Any
+    text: Any
 
     def __init__(
         self,
@@ -40,6 +42,7 @@ class Teacher(Segmenter):
         trunk: nn.Module,
         neck: TeacherNeck,
         heads: InteractiveHeads,
+        text: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.name = name
@@ -47,12 +50,13 @@ class Teacher(Segmenter):
         self.model = model
         self.processor = processor
         # Views stay out of the module tree, so that no parameter is counted, moved or saved twice.
-        self.__dict__.update(trunk=trunk, neck=neck, heads=heads)
+        self.__dict__.update(trunk=trunk, neck=neck, heads=heads, text=text)
 
     def train(self, mode: bool = True) -> Teacher:
         """Also sets the views, which `nn.Module.train` does not reach."""
-        for view in (self.trunk, self.neck, self.heads):
-            view.train(mode)
+        for view in (self.trunk, self.neck, self.heads, self.text):
+            if view is not None:
+                view.train(mode)
         return super().train(mode)
 
     @property

@@ -13,6 +13,7 @@ from phd.errors import UserError
 from phd.heads import Sam3Heads, TeacherNeck
 from phd.teachers.base import Teacher
 from phd.teachers.loading import read_config, read_model, read_processor, require_one_size, rgb
+from phd.text import TextEncoder
 
 
 class Sam3Trunk(nn.Module):
@@ -54,8 +55,11 @@ def make_sam3(name: str, model: Any, processor: Any) -> Teacher:
     neck = TeacherNeck("sam3", {"tracker": model.tracker_neck, "detector": vision.neck}, 3)
     contract = sam3_contract(model.config, processor)
     require_one_size(name, contract.image_size, vision.backbone.config.image_size)
+    detector = model.detector_model
+    context = model.config.detector_config.text_config.max_position_embeddings
+    text = TextEncoder(detector.text_encoder.text_model, detector.text_projection, context)
     trunk = Sam3Trunk(vision.backbone)
-    return Teacher(name, contract, model, processor, trunk, neck, Sam3Heads.of_model(model))
+    return Teacher(name, contract, model, processor, trunk, neck, Sam3Heads.of_model(model), text)
 
 
 def Sam3(source: str, image_size: int | None = None) -> Teacher:
