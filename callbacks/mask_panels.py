@@ -1,4 +1,4 @@
-"""Pictures of what teacher and student make of the same prompts."""
+"""Pictures of what teacher and student make of the same prompts, in images and in clips."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import torch
 from lightning.pytorch.loggers import WandbLogger
 from torch import Tensor
 
+from callbacks.clip_rows import clip_rows
 from callbacks.run_folder import is_dry_run, run_folder
-from phd.batches import ImageBatch
+from phd.batches import ClipBatch, ImageBatch
 from phd.contract import Contract, Prompts
 from phd.draw import Tile, overlay, panel
 from phd.metrics import mask_iou
@@ -23,17 +24,19 @@ class MaskPanels(L.Callback):
 
     One row per image, the first images of the validation set: the image with its prompt, the teacher's mask, the
     student's mask, the ground truth (what there is of them). The prompt kinds take turns from row to row; of each
-    image its first prompt is shown. Only rank 0 draws; nothing is drawn in the sanity check or a `fast_dev_run`.
+    image its first prompt is shown. In stage 2 a clip has three rows, a film strip: the ground truth, what the teacher
+    tracked, what the student tracked from the same first masks. Only rank 0 draws; nothing is drawn in the sanity
+    check or a `fast_dev_run`.
 
     Args:
-        num_images: Rows.
+        num_images: Images or clips.
         every_n_epochs: Draw after every n-th epoch.
     """
 
     def __init__(self, num_images: int = 4, every_n_epochs: int = 1) -> None:
         self.num_images = num_images
         self.every_n_epochs = every_n_epochs
-        self._rows: list[list[Tile]] = []
+        self._drawn: list[list[list[Tile]]] = []  # the rows of each image or clip
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Find the run's folder, which every process must ask for."""
@@ -41,42 +44,53 @@ class MaskPanels(L.Callback):
 
     def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start an empty sheet."""
-        self._rows = []
+        self._drawn = []
 
     def on_validation_batch_end(
         self,
         trainer: L.Trainer,
         pl_module: L.LightningModule,
         outputs: Any,
-        batch: ImageBatch,
+        batch: ImageBatch | ClipBatch,
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Draw the images of the first batches."""
+        """Draw the images or clips of the first batches."""
         idle = trainer.sanity_checking or is_dry_run(trainer) or not trainer.is_global_zero
         if idle or trainer.current_epoch % self.every_n_epochs != 0:
             return
         output: StepOutput = outputs["output"]
-        kinds = list(output.masks)
-        for image_index in range(len(batch)):
-            if len(self._rows) == self.num_images or not kinds:
+        for index in range(len(batch)):
+            if len(self._drawn) == self.num_images:
                 return
-            kind = kinds[len(self._rows) % len(kinds)]
-            row = draw_row(batch, image_index, kind, output.masks[kind], cast(Contract, pl_module.contract))
-            if row:
-                self._rows.append(row)
+            rows = self._rows_of(batch, index, output, cast(Contract, pl_module.contract))
+            if rows:
+                self._drawn.append(rows)
+
+    def _rows_of(
+        self, batch: ImageBatch | ClipBatch, index: int, output: StepOutput, contract: Contract
+    ) -> list[list[Tile]]:
+        """The rows of one image or clip; none where there is nothing to show."""
+        if isinstance(batch, ClipBatch):
+            return [] if output.clip is None else clip_rows(batch, index, output.clip)
+        kinds = list(output.masks)
+        if not kinds:
+            return []
+        kind = kinds[len(self._drawn) % len(kinds)]
+        row = draw_row(batch, index, kind, output.masks[kind], contract)
+        return [row] if row else []
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the sheet."""
-        if not self._rows:
+        if not self._drawn:
             return
-        sheet = panel(self._rows)
+        sheet = panel([row for rows in self._drawn for row in rows])
         self._folder.mkdir(parents=True, exist_ok=True)
         sheet.save(self._folder / f"epoch_{trainer.current_epoch:03d}.jpg", quality=90)
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
                 logger.log_image("val/panels", [sheet], step=trainer.global_step)
-        self._rows = []
+        self._drawn = []
 
 
 def draw_row(

@@ -53,6 +53,8 @@ class StageFreeze(L.Callback):
         for parameter in self._parameters:  # as an earlier fit found them
             parameter.requires_grad = True
         learner = cast(nn.Module, pl_module.learner)
+        # Parts that the stage never lets freeze; their names are longer than those above them, so they count.
+        self.schedule |= dict.fromkeys(getattr(pl_module, "always_trained", ()), 0)
         self._epoch = None
         self._unfreeze_at = _resolve(learner, self.schedule)
         self._parameters = {

@@ -185,3 +185,37 @@ class LabelledImage:
     image: np.ndarray
     masks: list[dict[str, Any]]
     ids: list[int]
+
+
+@dataclass
+class LabelledPhrase:
+    """One noun phrase asked of an image, for evaluation.
+
+    Attributes:
+        text: The phrase.
+        answers: By annotator, the masks of the instances as compressed RLE of the image's size; crowds are left out.
+        exhaustive: Whether every annotator says that these are all; where not, what is missing proves nothing.
+        num_crowd: Crowd regions that were left out.
+    """
+
+    text: str
+    answers: list[list[dict[str, Any]]]
+    exhaustive: bool
+    num_crowd: int
+
+
+@dataclass
+class LabelledConcepts:
+    """One image with its phrases, for evaluation.
+
+    Attributes:
+        where: Names the sample in messages.
+        file_name: As the source has it.
+        image: (H, W, 3) uint8 RGB, at its own size.
+        phrases: In the order of the record.
+    """
+
+    where: str
+    file_name: str
+    image: np.ndarray
+    phrases: list[LabelledPhrase]

@@ -16,9 +16,9 @@ from phd.batches import ConceptBatch
 from phd.concept_prompts import VISUAL
 from phd.contract import Prompts
 from phd.errors import UserError
-from phd.losses.feature import feature_mse
 from phd.stages import ConceptFinetune, ConceptLosses, ConceptMix, PartRates
 from phd.stages.concept_answers import Answerer
+from phd.stages.concept_features import feature_terms
 from phd.teachers import load_teacher
 
 LAYER = {"box_l1", "box_giou", "score"}
@@ -155,7 +155,9 @@ def test_frozen_parts(
     assert stage.learner.text.training == (rates.text > 0)  # type: ignore[attr-defined]
 
 
-def test_with_a_frozen_trunk_points_answer_as_before(reader_folder: Path, toy_folder: Path, batch: ConceptBatch) -> None:
+def test_with_a_frozen_trunk_points_answer_as_before(
+    reader_folder: Path, toy_folder: Path, batch: ConceptBatch
+) -> None:
     stage = stage_of(reader_folder, toy_folder, rates=PartRates(trunk=0.0))
     point = Prompts(torch.tensor([0]), points=torch.tensor([[[20.0, 30.0]]]), labels=torch.tensor([[1]]))
     pixels = stage.contract.normalise(batch.images)
@@ -213,9 +215,7 @@ def test_each_distinct_phrase_is_encoded_once(stage: ConceptFinetune, batch: Con
 def test_recomputed_answers_have_the_same_gradients(reader_folder: Path, toy_folder: Path, batch: ConceptBatch) -> None:
     found = []
     for recompute in (False, True):
-        stage = stage_of(
-            reader_folder, toy_folder, prompts=ALONE, gradient_checkpointing=recompute, pairs_at_once=3
-        )
+        stage = stage_of(reader_folder, toy_folder, prompts=ALONE, gradient_checkpointing=recompute, pairs_at_once=3)
         stage.learner.eval()
         found.append(gradients(stage, batch))
     assert found[0].keys() == found[1].keys()
@@ -228,11 +228,16 @@ def test_feature_terms_by_hand(stage: ConceptFinetune, batch: ConceptBatch) -> N
     assert stage.teacher is not None
     stage.learner.eval()
     pixels = stage.contract.normalise(batch.images)
-    mine, theirs = stage.learner.encode(pixels), stage.teacher.model.encode(pixels)
-    found = stage.feature_terms(mine, theirs, batch.content)
-    levels = [(m, t) for branch in ("tracker", "detector") for m, t in zip(mine.branches[branch], theirs.branches[branch], strict=True)]  # type: ignore[index]
-    expected = sum(float(feature_mse(m, t).detach()) for m, t in levels) / 6
-    assert {name: float(value.detach()) for name, value in found.items()} == pytest.approx({"feature_mse": expected})
+    with torch.no_grad():
+        mine, theirs = stage.learner.encode(pixels), stage.teacher.model.encode(pixels)
+        losses = ConceptLosses(feature_mse=1.0, feature_relative_mse=1.0)
+        found = feature_terms(mine, theirs, ("tracker", "detector"), batch.content, stage.contract, losses)
+    pairs = [pair for name in ("tracker", "detector") for pair in zip(mine.branches[name], theirs.branches[name])]  # noqa: B905
+    squared = [float((m - t).square().mean()) for m, t in pairs]
+    power = [float(t.square().mean()) for _, t in pairs]
+    assert float(found["feature_mse"]) == pytest.approx(sum(squared) / 6, rel=1e-4)
+    relative = sum(a / b for a, b in zip(squared, power, strict=True)) / 6
+    assert float(found["feature_relative_mse"]) == pytest.approx(relative, rel=1e-4)
     stage.learner.train()
     stage.on_train_batch_start(batch, 0)
 
@@ -290,5 +295,5 @@ def test_a_model_without_detector_is_refused(tmp_path: Path, student_folder: Pat
         teacher.save(tmp_path / name)
         with pytest.raises(UserError, match="reads no phrases; take a SAM 3"):
             ConceptFinetune(segmenter=str(tmp_path / name), supervision="ground_truth")
-    with pytest.raises(UserError, match="model.text: empty, but .* reads no phrases yet"):
+    with pytest.raises(UserError, match=r"model\.text: empty, but .* reads no phrases yet"):
         stage_of(student_folder, toy_folder)

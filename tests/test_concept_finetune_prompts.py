@@ -18,7 +18,6 @@ SIZE = 100
 # Two instances of phrase 0, none of 1 and 3, one of 2.
 BOXES = torch.tensor([[0.2, 0.2, 0.2, 0.2], [0.7, 0.7, 0.2, 0.4], [0.5, 0.5, 0.4, 0.4]])
 EDGES = [[10.0, 10.0, 30.0, 30.0], [60.0, 50.0, 80.0, 90.0], [30.0, 30.0, 70.0, 70.0]]
-STILL = {"box_jitter": 0.0}
 
 
 def targets(exhaustive: tuple[bool, ...] = (True, True, True, True)) -> PhraseTargets:
@@ -49,7 +48,7 @@ def test_shares_of_the_kinds() -> None:
 def test_an_exemplar_is_one_of_the_phrases_own_instances() -> None:
     drawn = set()
     for seed in range(30):
-        prompts = draw_concept_prompts(ConceptMix(0, 1, 1, **STILL), targets(), SIZE, generator(seed))
+        prompts = draw_concept_prompts(ConceptMix(0, 1, 1, box_jitter=0.0), targets(), SIZE, generator(seed))
         assert prompts.exemplars is not None
         boxes, labels = prompts.exemplars.boxes[:, 0], prompts.exemplars.labels[:, 0]
         assert labels.tolist() == [1, -1, 1, -1]
@@ -103,7 +102,9 @@ def test_a_found_instance_needs_confidence_and_overlap() -> None:
     beside = [0.55, 0.5, 0.4, 0.4]  # IoU 0.78 with the instance of phrase 2
     off = [0.7, 0.5, 0.4, 0.4]  # IoU 1/3: neither a hit nor far enough away to be wrong
     for box, score, label in ((beside, 0.9, -1), (beside, 0.4, 1), (off, 0.9, 1)):
-        found = answer([query(BOXES[0], BOXES[1])] + [query(box, box)] * 3, [[0.9, 0.9], [0.1] * 2, [score] * 2, [0.1] * 2])
+        found = answer(
+            [query(BOXES[0], BOXES[1])] + [query(box, box)] * 3, [[0.9, 0.9], [0.1] * 2, [score] * 2, [0.1] * 2]
+        )
         shown = corrected(found, targets())
         assert shown.labels[:, 0].tolist() == [-1, -1, label, -1]
         if label == 1:
@@ -135,7 +136,9 @@ def test_corrections_come_behind_what_was_shown() -> None:
 
 def test_nothing_to_correct_without_instances() -> None:
     truth = PhraseTargets(torch.tensor([0, 0]), torch.ones(2, dtype=torch.bool), torch.zeros(0, 4))
-    prompts = corrected_prompts(phrases_alone(truth), answer([query(FAR)] * 2, [[0.9], [0.1]]), truth, SIZE, generator(0))
+    prompts = corrected_prompts(
+        phrases_alone(truth), answer([query(FAR)] * 2, [[0.9], [0.1]]), truth, SIZE, generator(0)
+    )
     assert prompts.exemplars is not None
     assert prompts.exemplars.labels.tolist() == [[0], [-1]]
 

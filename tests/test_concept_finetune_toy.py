@@ -63,7 +63,7 @@ def test_everything_starts_at_size_one(teacher: Teacher, images: Tensor) -> None
 
 
 def test_a_query_looks_at_its_own_box(teacher: Teacher) -> None:
-    decoder = teacher.model.detector_model.detr_decoder  # type: ignore[union-attr]
+    decoder = teacher.heads.detector_model["detr_decoder"]
     box = torch.tensor([[[0.25, 0.5, 0.25, 0.25]]])
     bias = decoder._get_rpb_matrix(box, (torch.tensor(8), torch.tensor(8)))[0, 0, 0].view(8, 8)
     assert bias[4, 2] > bias[4, 6] + 2  # inside, and far to the right

@@ -29,6 +29,7 @@ BACKBONES = [name for name in FILES if name.startswith("backbone/")]
 UNDER = {"backbone": ["stage1.yaml"], "cached.yaml": ["stage1.yaml"], "toy/photos.yaml": ["toy/stage1.yaml"]}
 UNDER["toy/ablation_memory.yaml"] = ["toy/stage2.yaml"]
 STAGE2 = ("stage2.yaml", "toy/stage2.yaml", "toy/ablation_memory.yaml")
+STAGE3 = ("stage3.yaml", "toy/stage3.yaml", "toy/teacher_concepts.yaml")
 TEXT = ("text.yaml", "toy/text.yaml")
 
 
@@ -56,6 +57,7 @@ def test_files_parse(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     config = parsed(fit_of(name), capsys)
     stage, data = ("MemoryDistill", "Clips") if name in STAGE2 else ("EncoderDistill", "SA1B")
     stage, data = ("TextDistill", "Phrases") if name in TEXT else (stage, data)
+    stage, data = ("ConceptFinetune", "Concepts") if name in STAGE3 else (stage, data)
     assert config["model"]["class_path"] == f"phd.stages.{stage}"
     assert config["data"]["class_path"] == f"datamodules.{data}"
     written = yaml.safe_load((EXPERIMENTS / name).read_text())
@@ -191,8 +193,8 @@ TOYS = {
 
 
 def test_every_toy_is_fitted() -> None:
-    # Stage 2 has a test of its own, with clips, and the text encoders one with phrases.
-    assert {*TOYS, "toy/stage2.yaml", "toy/ablation_memory.yaml", "toy/text.yaml"} == {
+    # Stage 2 has a test of its own, with clips, stage 3 one with concepts, and the text encoders one with phrases.
+    assert {*TOYS, "toy/stage2.yaml", "toy/ablation_memory.yaml", "toy/text.yaml", *STAGE3[1:]} == {
         name for name in FILES if name.startswith("toy/")
     }
 

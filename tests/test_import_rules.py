@@ -19,6 +19,7 @@ TESTS = sorted((ROOT / "tests").glob("*.py"))
 ALLOWED = {
     "phd.errors": "",
     "phd.hub": "",
+    "phd.peak_memory": "",
     "phd.losses": "",
     "phd.metrics": "",
     "phd.prompts": "",
@@ -42,9 +43,11 @@ ALLOWED = {
     "phd.video_prompt": "predict preprocess contract errors",
     "phd.video_source": "preprocess errors",
     "phd.video_predictor": "video_prompt predict heads contract segmenter errors",
-    "phd.evaluate": "video_predictor predict preprocess metrics prompts teachers student outputs contract segmenter errors",
+    "phd.video_concepts": "video_predictor predict_concepts predict concept_prompts heads contract segmenter errors",
+    "phd.evaluate": "video_predictor predict predict_concepts preprocess metrics prompts teachers student outputs "
+    "peak_memory contract segmenter errors",
     "phd.cache": "teachers contract errors datamodules",
-    "phd.bench": "batches contract errors datamodules heads segmenter teachers",
+    "phd.bench": "batches peak_memory contract errors datamodules heads segmenter teachers",
     "phd.ablation": "bench heads errors datamodules",
     "phd.report": "evaluate predict video_predictor draw film_strip loading outputs contract segmenter errors",
     "phd.stages": "batches losses metrics prompts concept_prompts teachers student heads loading outputs contract "

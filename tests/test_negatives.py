@@ -199,6 +199,43 @@ def test_lvis_and_saco_get_marks_only(tmp_path):
     assert mined.unknown == 3
 
 
+def test_what_another_true_phrase_implies_is_never_asked(tmp_path):
+    first = {**concept_record(), "phrases": [phrase("striped star", [1], [4]), phrase("red striped ring", [2], [5])]}
+    second = {**concept_record(), "phrases": [phrase("striped ring", [1], [4]), phrase("plain star", [2], [5])]}
+    shards = write(tmp_path / "shards", {"a": concept_members(first), "b": concept_members(second)}, form="concept")
+    asked = []
+
+    def verify(_, true, candidates):
+        asked.append((true, candidates))
+        return [True] * len(candidates)
+
+    add_negatives(options(shards, tmp_path / "out", verify="all"), verify=verify)
+    # "striped ring" is one word from "striped star", but a "red striped ring" is one.
+    assert asked[0] == (["striped star", "red striped ring"], ["plain star"])
+    new = ShardReader(tmp_path / "out").record(0)["phrases"][-1]
+    assert new == {
+        "text": "plain star",
+        "id": "plain star",
+        "answers": 2 * [{"instances": [], "exhaustive": True}],
+        "hard": True,
+        "origin": "lexical: one word from 'striped star' (verified by all)",
+    }
+
+
+def test_supercategories_of_the_manifest(tmp_path):
+    record = {**concept_record(), "phrases": [phrase("dog", [1], [4]), phrase("cat", [], []), phrase("bus", [], [])]}
+    shards = write(
+        tmp_path / "shards",
+        {"a": concept_members(record)},
+        form="concept",
+        supercategories={"dog": "animal", "cat": "animal", "bus": "vehicle"},
+    )
+    add_negatives(options(shards, tmp_path / "out"))
+    _, cat, bus = ShardReader(tmp_path / "out").record(0)["phrases"]
+    assert (cat["hard"], cat["origin"]) == (True, "asked; supercategory: animal, as 'dog'")
+    assert "hard" not in bus
+
+
 def test_refusals(tmp_path):
     shards = write(tmp_path / "shards", {"a": concept_members(concept_record())}, form="concept")
     for wrong, message in (({"count": 0}, "--count is 0"), ({"threshold": 1.0}, "--threshold is 1.0")):

@@ -85,7 +85,6 @@ def test_new_negatives_are_absent(shards, tmp_path):
     assert sum(mined.marked.values()) >= 3
     for true, candidates, _ in calls:
         assert not any(set(text.split()) <= set(other.split()) for text in candidates for other in true)
-    print(sum(len(c) for _,c,_ in calls), sum(v.count(False) for *_,v in calls))
     assert not all(all(verdicts) for _, _, verdicts in calls)  # something near was there, and was turned down
 
 

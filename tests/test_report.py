@@ -84,7 +84,7 @@ def test_a_film_strip_of_teacher_and_student(tmp_path: Path, toy_folder: Path, s
         paths[name] = str(tmp_path / f"{name}.json")
         Path(paths[name]).write_text(json.dumps({**evaluation(0.1, 0.2, 5.0), "teacher": evaluation(0.3, 0.4, 2.0)}))
     section = video_section(paths, [video], str(toy_folder))
-    assert "clip: 1 objects, of which 1 times one goes and comes back" in section
+    assert "clip; objects: 1, times that one is hidden or leaves and comes back: 1" in section
     (data,) = re.findall('src="data:image/png;base64,([^"]+)"', section)
     strip = Image.open(io.BytesIO(base64.b64decode(data)))
     # A row for the truth, the teacher and the student; captions and gaps are less than a quarter of a tile.

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 from asked_scenes import clear_and_seen
 from scipy.ndimage import binary_dilation
+from shape_scenes import scene_of, thing
 
-from datamodules.shapes import numbered_scene, render
+from datamodules.shapes import Pose, numbered_scene, render
 from datamodules.shapes.asked import asked_scene, is_crowded
 from datamodules.shapes.crowd import numbered_crowd
 from datamodules.shapes.sa1b import sa1b_record
+from datamodules.shapes.sight import sight
 
 SCENES = 40
 
@@ -64,6 +66,21 @@ def test_some_things_are_seen_and_not_clear_and_all_others_are_clear(crowds):
         assert set(kinds) == shown  # what is unclear is of a kind that is clear elsewhere
     assert set(unclear) == {0, 1}
     assert 0.2 < np.mean(unclear) < 0.5
+
+
+def test_what_is_clear_by_hand():
+    large, cover = thing("disk", pose=Pose(0.5, 0.5, 0.4, 0.0)), thing("square", pose=Pose(0.55, 0.5, 0.45, 0.0))
+    speck, small = (thing("disk", pose=Pose(x, 0.1, 2 * r / 200, 0.0)) for x, r in ((0.1, 3.8), (0.3, 5.0)))
+    outside = thing("disk", pose=Pose(2.0, 0.5, 0.3, 0.0))
+    scene = scene_of(large, cover, speck, small, outside)
+    masks = render(scene, 200, 200)[1]
+    # The square hides most of the disk; 45 pixels are too few; what lies outside the frame cannot be seen.
+    assert masks.sum(axis=(1, 2)).tolist()[2] == pytest.approx(45, abs=4)
+    assert masks[0].sum() < 0.45 * np.pi * 40**2
+    identities, poses = zip(*((item.identity, item.pose) for item in scene.things), strict=True)
+    clear, seen = sight(identities, poses, masks)
+    assert clear.tolist() == [False, True, False, True, False]
+    assert seen.tolist() == [True, True, True, True, False]
 
 
 def test_the_share_of_crowded_scenes():

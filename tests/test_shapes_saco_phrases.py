@@ -133,6 +133,15 @@ def test_what_is_hidden_is_no_one_s_negative():
     assert "star" in {question.text for question in found}  # without a visible pixel it is absent
 
 
+def test_what_is_out_of_sight_leaves_a_phrase_exhaustive():
+    things = [thing("ring", "red").identity, thing("ring", "blue").identity]
+    for seen, exhaustive in ((True, False), (False, True)):
+        found = ask(np.random.default_rng(0), things, [True, False], [True, seen], Asking(negatives=0.0, synonyms=0.0))
+        answers = {question.text: (question.things, question.exhaustive) for question in found}
+        assert answers["ring"] == ((0,), exhaustive)
+        assert answers["red ring"] == ((0,), True)
+
+
 @pytest.mark.parametrize(
     "wrong", [{"positives": 0}, {"negatives": -1.0}, {"negatives": 99.0}, {"hard": 1.5}, {"synonyms": float("nan")}]
 )

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from phd.commands import bench_memory
+from phd.commands.json_file import write_json
 from phd.errors import UserError
 
 ROWS = {
@@ -49,9 +49,7 @@ def bench_loader(options: argparse.Namespace) -> dict[str, Any]:
         bench.write(root)
         result = bench.measure(root, options.rounds)
     print_result(result)
-    if options.json is not None:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(result, indent=1) + "\n")
+    write_json(options.json, result)
     return result
 
 

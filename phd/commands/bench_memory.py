@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 from pathlib import Path
 from typing import Any
 
+from phd.commands.json_file import write_json
 from phd.errors import UserError
 
 ROWS = {
@@ -44,9 +44,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     if clip is not None:
         result |= {f"peak_growth_{clip['frames']}": clip["growth"], "clip": clip}
     print_result(result)
-    if options.json is not None:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(result, indent=1) + "\n")
+    write_json(options.json, result)
     return result
 
 

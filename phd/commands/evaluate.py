@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 from phd.commands import evaluate_concepts, evaluate_video
 from phd.commands.device import checked_device
+from phd.commands.json_file import write_json
 from phd.errors import UserError
 
 ROWS = ("box_miou", "click1_miou", "click3_miou", "click5_miou")
@@ -66,9 +66,7 @@ def evaluate_images_command(options: argparse.Namespace) -> dict[str, Any]:
     if teacher is not None:
         result["teacher"] = measure(teacher, options.teacher)
     print_rows(result)
-    if options.json is not None:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(result, indent=1) + "\n")
+    write_json(options.json, result)
     return result
 
 

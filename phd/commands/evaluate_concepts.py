@@ -1,13 +1,13 @@
-"""`phd evaluate concepts` and `phd evaluate concepts-video`: predictions on files against truth on files."""
+"""`phd evaluate concepts` and `phd evaluate concepts-video`: predictions on files, or a model, against truth."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
+from phd.commands.json_file import write_json
 from phd.errors import UserError
 
 # Rows of the table: a title, and the key of the report without the suffix of its column.
@@ -25,10 +25,21 @@ IMAGE_ROWS = (("IL_MCC", "il_mcc"), ("IL precision", "il_precision"), ("IL recal
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `concepts`."""
-    parser.add_argument(
-        "--gt", type=Path, nargs="+", required=True, help="file of truth; SA-Co/Gold: those of annotators a, b, c"
+    files = parser.add_argument_group("predictions on disk")
+    files.add_argument("--gt", type=Path, nargs="+", help="file of truth; SA-Co/Gold: those of annotators a, b, c")
+    files.add_argument("--pred", type=Path, help="predictions, in the format of COCO results")
+    model = parser.add_argument_group("a model")
+    model.add_argument("--data", help="folder of shards with noun phrases, or its URL")
+    model.add_argument("--model", help="student or teacher: a folder, a hub id, or toy-teacher")
+    model.add_argument("--teacher", help="measure it too; its numbers are the 100 %%")
+    model.add_argument(
+        "--threshold", type=float, help="take instances with a score above it (0.05; cgF1 counts from 0.5 on)"
     )
-    parser.add_argument("--pred", type=Path, required=True, help="predictions, in the format of COCO results")
+    model.add_argument("--max-images", type=int, metavar="N", help="only the first images")
+    model.add_argument(
+        "--save", type=Path, metavar="FILE", help="write the predictions for --pred, and beside them FILE_gt for --gt"
+    )
+    model.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--iou-type", choices=("segm", "bbox"), default="segm", help="compare masks or boxes")
     parser.add_argument(
         "--protocol", choices=("saco", "coco", "lvis"), default="saco", help="cgF1 of SA-Co, or AP of COCO or LVIS"
@@ -46,7 +57,13 @@ def add_video_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Evaluate images, print and write."""
-    if options.protocol == "saco":
+    check_options(options)
+    if options.data is not None:
+        from phd.commands.evaluate_concepts_model import run_model
+
+        result = run_model(options)
+        print_concepts(result, f"{result['num_datapoints']} datapoints, {result['num_negative']} of them negative")
+    elif options.protocol == "saco":
         from phd.evaluate.concept_images import evaluate_concepts
 
         result = evaluate_concepts(options.gt, options.pred, options.iou_type)
@@ -59,6 +76,30 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         result = evaluate_ap(options.gt[0], options.pred, options.iou_type, options.protocol)
         print_numbers(result, f"{options.protocol} {options.iou_type}: {result['num_images']} images")
     return write(result, options.json)
+
+
+def check_options(options: argparse.Namespace) -> None:
+    """Check that the options ask for one thing.
+
+    Raises:
+        UserError: They ask for two, or for none.
+    """
+    files, model = (options.gt, options.pred), (options.data, options.model)
+    of_a_model = ("teacher", "threshold", "max_images", "save")
+    given = [f"--{name.replace('_', '-')}" for name in of_a_model if getattr(options, name) is not None]
+    if any(files) and (any(model) or given):
+        raise UserError(
+            f"evaluate concepts: --gt and --pred score predictions on disk; leave out --data, --model"
+            f"{''.join(f', {name}' for name in given)}, or the two"
+        )
+    if any(files) != all(files) or (not any(files) and not all(model)):
+        raise UserError(
+            "evaluate concepts: give --gt and --pred (predictions on disk), or --data and --model (phrases to detect)"
+        )
+    if options.data is not None and options.protocol != "saco":
+        raise UserError(
+            f"--protocol {options.protocol}: scores predictions on disk; give --gt and --pred, or leave it out"
+        )
 
 
 def run_video(options: argparse.Namespace) -> dict[str, Any]:
@@ -74,9 +115,7 @@ def write(result: dict[str, Any], path: Path | None) -> dict[str, Any]:
     """Print the warnings to stderr and write the file."""
     for warning in result["warnings"]:
         print(f"phd: warning: {warning}", file=sys.stderr)
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
+    write_json(path, result)
     return result
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from phd.commands.device import checked_device
+from phd.commands.json_file import write_json
 from phd.errors import UserError
 
 
@@ -47,7 +48,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     result = evaluate_trees(options.gt, options.pred, options.protocol, skip_ends=not options.keep_ends).to_dict()
     result |= {"gt": str(options.gt), "pred": str(options.pred)}
     print_rows(result)
-    write(options.json, result)
+    write_json(options.json, result)
     return result
 
 
@@ -89,7 +90,7 @@ def run_model(options: argparse.Namespace) -> dict[str, Any]:
     def measure(name: str, segmenter: Any, save: Path | None, put: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
         def after(report: Any) -> None:
             context = {"model": name, "data": str(options.data or options.davis)}
-            write(options.json, {**put({**report.to_dict(), **context}), "complete": False})
+            write_json(options.json, {**put({**report.to_dict(), **context}), "complete": False})
 
         after(
             evaluate_videos(
@@ -124,7 +125,7 @@ def run_model(options: argparse.Namespace) -> dict[str, Any]:
         measure(options.teacher, load_segmenter(options.teacher), None, as_teacher)
     done["complete"] = True
     print_rows(done)
-    write(options.json, done)
+    write_json(options.json, done)
     return done
 
 
@@ -138,17 +139,6 @@ def source_of(options: argparse.Namespace) -> Callable[[], Any]:
         reader = ShardReader(options.data)
         return lambda: shard_videos(reader, options.videos, options.max_videos)
     return lambda: folder_videos(options.davis, options.split, options.videos, options.max_videos)
-
-
-def write(path: Path | None, result: dict[str, Any]) -> None:
-    """Write the numbers, where a file is asked for."""
-    import json
-
-    from datamodules.shards import write_atomically
-
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, (json.dumps(result, indent=1) + "\n").encode())
 
 
 def print_rows(result: dict[str, Any]) -> None:

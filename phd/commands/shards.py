@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from phd.commands import shards_inspect
+from phd.commands import shards_inspect, shards_negatives
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells say it
 SHOWN = 20
@@ -23,8 +23,9 @@ def run(arguments: list[str]) -> None:
         for kind in KINDS.values():
             kind.add_arguments(kinds.add_parser(kind.name, help=kind.help))
     shards_inspect.add_actions(actions)
+    shards_negatives.add_action(actions, parse=arguments[:1] == ["negatives"])
     options = parser.parse_args(arguments)
-    _convert(options) if options.action == "convert" else shards_inspect.run(options)
+    {"convert": _convert, "negatives": shards_negatives.run}.get(options.action, shards_inspect.run)(options)
 
 
 def _convert(options: argparse.Namespace) -> None:

@@ -1,13 +1,40 @@
-"""Work that a stopped command does not do twice."""
+"""Work that a stopped command does not do twice: parts of the embedded world, and runs of `phd fit`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from rich.console import Console
 
+from phd.errors import UserError
+
 say = Console(stderr=True).print
+
+
+@dataclass(frozen=True)
+class World:
+    """A part of the embedded world.
+
+    Attributes:
+        format: "sa1b" for still scenes, "sav" for clips.
+        samples: How many.
+        seed: Of the world. The embedded teacher was trained on seed 1.
+        more: Further arguments for `phd shapes`.
+    """
+
+    format: Literal["sa1b", "sav"]
+    samples: int
+    seed: int
+    more: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Of its folders."""
+        return f"{self.format}-{self.seed}-{self.samples}"
 
 
 def split_at_dashes(arguments: list[str]) -> tuple[list[str], list[str]]:
@@ -16,13 +43,46 @@ def split_at_dashes(arguments: list[str]) -> tuple[list[str], list[str]]:
     return arguments[:cut], arguments[cut + 1 :]
 
 
-def once(result: Path, work: Callable[[], object]) -> None:
-    """Do the work unless its result is there; the work makes the result appear whole or not at all."""
-    if result.exists():
-        say(f"[dim]{result} is there[/]")
-        return
-    say(f"[bold]making {result}[/]")
-    work()
+def require_recipes(experiments: Path, names: Sequence[str]) -> None:
+    """Check that the files under `toy` are there before anything is done.
+
+    Raises:
+        UserError: One is missing.
+    """
+    missing = [name for name in names if not (experiments / "toy" / f"{name}.yaml").is_file()]
+    if missing:
+        raise UserError(f"{experiments}: no toy/{missing[0]}.yaml; run in the checkout or set --experiments")
+
+
+def once(result: Path, make: Callable[[Path], object]) -> Path:
+    """Make a file or folder unless it is there, beside its place, so that it appears whole or not at all.
+
+    Args:
+        result: Where it will be.
+        make: Writes it to another path; what a stopped command left there is thrown away.
+    """
+    if not _is_there(result):
+        partial = result.with_name(f"{result.name}.partial")
+        shutil.rmtree(partial) if partial.is_dir() else partial.unlink(missing_ok=True)
+        make(partial)
+        partial.rename(result)
+    return result
+
+
+def world_shards(root: Path, world: World) -> Path:
+    """Render a part of the world in a real data set's raw format, and convert it; written once."""
+    from phd.cli import run as phd
+
+    order = ["--format", world.format, "--samples", str(world.samples), "--seed", str(world.seed), *world.more]
+    raw = once(root / f"raw-{world.name}", lambda partial: phd(["shapes", str(partial), *order]))
+    convert = ["shards", "convert", world.format, str(raw)]
+    return once(root / world.name, lambda partial: phd([*convert, str(partial)]))
+
+
+def recipe(experiments: Path, name: str, shards: Path) -> list[str]:
+    """The arguments of `phd fit` for `toy/NAME.yaml` on these shards."""
+    files = [experiments / "trainer.yaml", experiments / "toy" / f"{name}.yaml"]
+    return [*(word for file in files for word in ("-c", str(file))), f"--data.root={shards}"]
 
 
 def fit_once(folder: Path, arguments: list[str]) -> Path:
@@ -30,11 +90,21 @@ def fit_once(folder: Path, arguments: list[str]) -> Path:
     from phd.cli import run as phd
 
     checkpoint, finished = folder / "checkpoints" / "last.ckpt", folder / "finished"
-
-    def fit() -> None:
+    if not _is_there(finished):
         resume = [f"--ckpt_path={checkpoint}"] if checkpoint.exists() else []
         phd(["fit", *arguments, f"--trainer.default_root_dir={folder}", *resume])
         finished.touch()
-
-    once(finished, fit)
     return folder / "student"
+
+
+def evaluate_once(result: Path, arguments: list[str]) -> Path:
+    """Run `phd evaluate` with `--json`; what a stopped evaluation has written so far is no result."""
+    from phd.cli import run as phd
+
+    return once(result, lambda partial: phd(["evaluate", *arguments, "--json", str(partial)]))
+
+
+def _is_there(result: Path) -> bool:
+    """Whether it is, said aloud either way."""
+    say(f"[dim]{result} is there[/]" if result.exists() else f"[bold]making {result}[/]")
+    return result.exists()

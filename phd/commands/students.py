@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
+
+from phd.commands.json_file import write_json
 
 
 def run(arguments: list[str]) -> None:
@@ -29,6 +30,4 @@ def run(arguments: list[str]) -> None:
     contract = sam3_contract(config, Sam3ImageProcessor())
     rows = students_table(contract, config.to_dict(), options.names or None)
     print_table(rows)
-    if options.json is not None:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(rows, indent=1) + "\n")
+    write_json(options.json, rows)

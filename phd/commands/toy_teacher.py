@@ -1,20 +1,50 @@
-"""`phd toy-teacher`: make the embedded teacher again, by the same module that users train with."""
+"""`phd toy-teacher`: make the embedded teacher again, by the same modules that users train with."""
 
 from __future__ import annotations
 
 import argparse
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
-from phd.commands.steps import fit_once, once, say, split_at_dashes
+from phd.commands.steps import World, fit_once, once, recipe, require_recipes, say, split_at_dashes, world_shards
 
-SCENES, SEED = 9000, 1
-# Each goes on from the one before; the files under experiments/toy.
-PARTS = ("teacher_64", "teacher_128", "teacher_fine")
+SCENES, CLIPS, SEED = 9000, 800, 1
+SETTLING_CLIPS = 16
+
+
+@dataclass(frozen=True)
+class Part:
+    """One run of `phd fit`, which goes on from the one before.
+
+    Attributes:
+        recipe: Its file under `experiments/toy`, which names the stage.
+        data: Which part of the world it is for; a key of `worlds`.
+        settles_memory: Whether the memory's start is settled on the features so far before the run.
+    """
+
+    recipe: str
+    data: str = "scenes"
+    settles_memory: bool = False
+
+
+PARTS = (
+    Part("teacher_64"),
+    Part("teacher_128"),
+    Part("teacher_fine"),
+    Part("teacher_memory_start", "clips", settles_memory=True),
+    Part("teacher_memory_middle", "clips"),
+    Part("teacher_memory_long", "clips"),
+)
+
+
+def worlds(options: argparse.Namespace) -> dict[str, World]:
+    """What there is to train on, by name; rendered when the first part asks for it."""
+    return {"scenes": World("sa1b", options.scenes, SEED), "clips": World("sav", options.clips, SEED)}
 
 
 def run(arguments: list[str]) -> None:
-    """Data, three runs of `phd fit`, and the file in the package."""
+    """Data, the runs of `phd fit`, and the file in the package."""
     parser = argparse.ArgumentParser(
         prog="phd toy-teacher",
         description="Train the embedded teacher from nothing.",
@@ -22,29 +52,59 @@ def run(arguments: list[str]) -> None:
     )
     parser.add_argument("out", type=Path, nargs="?", default=Path("runs/toy-teacher"), help="folder of the runs")
     parser.add_argument("--scenes", type=int, default=SCENES, help="scenes of the embedded world to train on")
+    parser.add_argument("--clips", type=int, default=CLIPS, help="clips of the moving world to train on")
     parser.add_argument("--experiments", type=Path, default=Path("experiments"), help="folder of the YAML files")
     parser.add_argument("--install", action="store_true", help="replace the file in the package")
     own, more = split_at_dashes(arguments)
     options = parser.parse_args(own)
+    require_recipes(options.experiments, [part.recipe for part in PARTS])
+    teacher = train(options.out, worlds(options), options.experiments, more)
 
     from safetensors.torch import save_file
 
-    from phd.cli import run as phd
     from phd.teachers import load_teacher
     from phd.teachers.toy import SHIPPED, shipped_parts
 
-    raw, shards = options.out / "raw", options.out / "shards"
-    once(raw, lambda: phd(["shapes", str(raw), "--samples", str(options.scenes), "--seed", str(SEED)]))
-    once(shards, lambda: phd(["shards", "convert", "sa1b", str(raw), str(shards)]))
-    start: Path | None = None
-    for name in PARTS:
-        recipe = ["-c", str(options.experiments / "trainer.yaml")]
-        recipe += ["-c", str(options.experiments / "toy" / f"{name}.yaml"), f"--data.root={shards}", *more]
-        start = fit_once(options.out / name, [*recipe, f"--model.segmenter={start}"] if start else recipe)
-    teacher = load_teacher(str(start))
     file = options.out / SHIPPED.name
-    save_file(shipped_parts(teacher.model.state_dict()), file)
+    save_file(shipped_parts(load_teacher(str(teacher)).model.state_dict()), file)
     say(f"{file}: {file.stat().st_size / 1e6:.1f} MB")
     if options.install:
         shutil.copy(file, SHIPPED)
         say(f"installed as {SHIPPED}")
+
+
+def train(out: Path, data: dict[str, World], experiments: Path, more: list[str]) -> Path:
+    """Run all parts that are not done yet; the first begins as its file says, the others where the last one ended.
+
+    Returns:
+        The folder of the trained teacher.
+    """
+    folder: Path | None = None
+    for part in PARTS:
+        shards = world_shards(out, data[part.data])
+        if part.settles_memory and folder is not None:
+            start = folder
+            folder = once(out / "settled", lambda partial, start=start, shards=shards: settle(start, shards, partial))
+        arguments = [*recipe(experiments, part.recipe, shards), *more]
+        folder = fit_once(out / part.recipe, [*arguments, f"--model.segmenter={folder}"] if folder else arguments)
+    assert folder is not None
+    return folder
+
+
+def settle(teacher: Path, shards: Path, out: Path) -> None:
+    """Write the teacher with the start of its memory settled on the first frames of some clips."""
+    import torch
+
+    from datamodules.clip_transform import ClipChoice, ClipTransform
+    from datamodules.clips import ShardClips, collate
+    from datamodules.reader import ShardReader
+    from phd.teachers import load_teacher
+    from phd.teachers.toy_memory import settle_memory
+
+    model, reader = load_teacher(str(teacher)).eval(), ShardReader(shards)
+    count = min(SETTLING_CLIPS, len(reader))
+    clips = ShardClips(reader, ClipTransform(model.contract, None, ClipChoice(), train=False), 0, count)
+    with torch.no_grad():
+        batch = collate([clips[(0, number, 1)] for number in range(count)])
+        settle_memory(model, model.contract.normalise(batch.frames.flatten(0, 1), batch.content))
+    model.save(out, stage="settled memory")

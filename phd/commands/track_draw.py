@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -24,13 +24,19 @@ def label_map(ids: Sequence[int], masks: np.ndarray) -> np.ndarray:
     return labels
 
 
-def picture_of(image: np.ndarray, labels: np.ndarray, prompts: Sequence[VideoPrompt]) -> np.ndarray:
+def picture_of(
+    image: np.ndarray,
+    labels: np.ndarray,
+    prompts: Sequence[VideoPrompt] = (),
+    names: Mapping[int, str] | None = None,
+) -> np.ndarray:
     """The frame with its objects half-transparent in the colours of the label maps, their numbers, and the prompts.
 
     Args:
         image: (H, W, 3) uint8 RGB.
         labels: (H, W) uint8.
         prompts: That were given for this frame; masks are not drawn.
+        names: What is written on an object, by its label; the label itself where there is none.
     """
     line = max(1, round(max(labels.shape) / 400))
     colours = np.array(davis_palette(), dtype=np.float32).reshape(256, 3)[labels]
@@ -40,9 +46,8 @@ def picture_of(image: np.ndarray, labels: np.ndarray, prompts: Sequence[VideoPro
     for number in np.unique(labels[labels > 0]):
         box = mask_box(labels == number)
         assert box is not None
-        draw.text(
-            (box[0], box[1]), str(number), fill=(255, 255, 255), font=font, stroke_width=line, stroke_fill=(0, 0, 0)
-        )
+        name = (names or {}).get(int(number), str(number))
+        draw.text((box[0], box[1]), name, fill=(255, 255, 255), font=font, stroke_width=line, stroke_fill=(0, 0, 0))
     for prompt in prompts:
         canvas = overlay(np.asarray(canvas), None, prompt.box, prompt.points, prompt.labels)
     return np.asarray(canvas)

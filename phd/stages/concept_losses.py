@@ -32,6 +32,7 @@ class ConceptLosses:
         semantic_focal: Of the semantic mask's focal loss; its dense gradient broke the plateau of a toy detector.
         semantic_dice: Of the semantic mask's Dice loss.
         feature_mse: Of the image features' distance to the teacher's; ours, as in stage 2.
+        feature_relative_mse: Of the same relative to the teacher's power; ours, as in stage 1.
         teacher_presence: Of presence against the teacher's; ours: the teacher weighs as much as the labels, whose term
             counts half.
         teacher_score: Of the scores against the teacher's; ours, on the scale of `score`.
@@ -43,7 +44,7 @@ class ConceptLosses:
             (arXiv 2207.13080), helps a detector that starts from nothing; SAM 3 has 1, and a one-to-many branch.
         one_to_many: Factor of the one-to-many branch, where the model has one.
         pos_weight: Of matched queries in `score`: 10 in the configuration for Roboflow, 5 in that for ODinW.
-        phrase_scaling: Multiply all but `feature_mse` by the root of the number of phrases in the batch.
+        phrase_scaling: Multiply all but the features' terms by the root of the number of phrases in the batch.
     """
 
     box_l1: float = 5.0
@@ -55,6 +56,7 @@ class ConceptLosses:
     semantic_focal: float = 20.0
     semantic_dice: float = 30.0
     feature_mse: float = 1.0
+    feature_relative_mse: float = 0.0
     teacher_presence: float = 10.0
     teacher_score: float = 20.0
     teacher_focal: float = 100.0
@@ -75,7 +77,7 @@ class ConceptLosses:
     @property
     def distils(self) -> bool:
         """Whether a term needs a teacher."""
-        return max(self.feature_mse, self.teacher) > 0
+        return max(self.feature_mse, self.feature_relative_mse, self.teacher) > 0
 
     @property
     def teacher(self) -> float:
