@@ -217,6 +217,8 @@ def new_shards(
             if folder.is_dir():
                 folder.rmdir()
         if isinstance(error, OSError):
-            stays = "the complete shards stay" if kept else "nothing was kept"
-            raise UserError(f"{root}: cannot be written ({error}); {stays}") from error
+            raise UserError(
+                f"{root}: cannot be written ({error.strerror or error}); make room or name another folder, "
+                f"{'the complete shards were kept' if kept else 'nothing was kept'}"
+            ) from error
         raise

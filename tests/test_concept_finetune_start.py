@@ -128,7 +128,7 @@ def test_a_student_keeps_the_encoder_that_it_has(
     before = student.text
     settle_text(student, "mobileclip_s0", None, False, None)
     assert student.text is before
-    assert "kept; model.replace_text takes mobileclip_s0" in "".join(capsys.readouterr())
+    assert "kept (model.replace_text puts mobileclip_s0 there)" in "".join(capsys.readouterr())
     with pytest.raises(UserError, match=r"model\.text_context is 8, but .* reads 16 tokens"):
         settle_text(student, None, 8, False, None)
     with pytest.raises(UserError, match="no teacher to inherit from"):

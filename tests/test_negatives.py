@@ -247,7 +247,7 @@ def test_refusals(tmp_path):
     with pytest.raises(UserError, match="not an empty folder"):
         add_negatives(options(shards, tmp_path / "out"))
     images = write(tmp_path / "images", {"a": concept_members(concept_record())}, form="image")
-    with pytest.raises(UserError, match="are of the form image and have no phrases"):
+    with pytest.raises(UserError, match="are of the form image; name shards of images with phrases"):
         add_negatives(options(images, tmp_path / "x"))
     (tmp_path / "bare.json").write_text(json.dumps({"images": [], "annotations": [], "categories": []}))
     with pytest.raises(UserError, match=r"bare\.json"):

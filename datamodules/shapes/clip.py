@@ -65,15 +65,19 @@ class Clip:
         """Numbers of the annotated frames."""
         return range(0, len(self.poses), self.stride)
 
-    def pictures(self) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.bool_]]]:
+    def pictures(self, step: int = 1) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.bool_]]]:
         """Render the frames one after the other.
+
+        Args:
+            step: from one frame that is rendered to the next; `stride` renders the annotated ones.
 
         Yields:
             The RGB image `(height, width, 3)` and the visible pixels of each object `(objects, height, width)`.
         """
         behind = backdrop(self.scene.background, round(SIDE * EXTENT))
-        for number, (poses, view) in enumerate(zip(self.poses, self.views, strict=True)):
-            image, masks = render(self.scene, self.height, self.width, poses, Shot(behind, view.box(), number))
+        for number in range(0, len(self.poses), step):
+            shot = Shot(behind, self.views[number].box(), number)
+            image, masks = render(self.scene, self.height, self.width, self.poses[number], shot)
             yield image, masks[self.objects]
 
 

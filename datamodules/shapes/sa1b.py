@@ -1,6 +1,5 @@
 """The embedded world in the raw format of SA-1B: `sa_000001.jpg` and `sa_000001.json` side by side."""
 
-import io
 import json
 from functools import partial
 from pathlib import Path
@@ -8,15 +7,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from pycocotools import mask as coco_mask
 from scipy.ndimage import distance_transform_edt
 
 from datamodules.shapes.render import render
 from datamodules.shapes.world import numbered_scene
-from datamodules.shapes.writing import check_order, write_numbered
-
-JPEG_QUALITY = 92
+from datamodules.shapes.writing import check_order, jpeg, write_numbered
 
 
 def write_sa1b(out: Path, samples: int, seed: int, workers: int = 1) -> None:
@@ -71,9 +67,7 @@ def _write_one(out: Path, seed: int, index: int) -> None:
     image, masks = render(scene, height, width)
     image_id = index + 1
     stem = f"sa_{image_id:06d}"
-    jpeg = io.BytesIO()
-    Image.fromarray(image).save(jpeg, format="JPEG", quality=JPEG_QUALITY)
-    (out / f"{stem}.jpg").write_bytes(jpeg.getvalue())
+    (out / f"{stem}.jpg").write_bytes(jpeg(image))
     (out / f"{stem}.json").write_text(json.dumps(sa1b_record(masks, image_id, f"{stem}.jpg")), encoding="utf-8")
 
 

@@ -20,10 +20,8 @@ from numpy.typing import NDArray
 from datamodules import rle
 from datamodules.shapes.clip import FPS, SECONDS, Clip, Occlusion, numbered_clip
 from datamodules.shapes.survey import happenings, survey
-from datamodules.shapes.writing import check_order, write_numbered
-from phd.errors import UserError
+from datamodules.shapes.writing import check_order, check_seconds, write_numbered
 
-LEAST_SECONDS, MOST_SECONDS = 2.0, 600.0
 _BUCKETS = ((32**2, "small"), (96**2, "medium"))  # mean areas below; what is left is large
 
 # x264 picks other code paths on other processors and with other numbers of threads unless it is told not to.
@@ -52,12 +50,7 @@ def write_sav(
     Raises:
         UserError: `out` is a file or holds something, or a number is out of range.
     """
-    shortest, longest = seconds
-    if not LEAST_SECONDS <= shortest <= longest <= MOST_SECONDS:
-        raise UserError(
-            f"seconds are {shortest:g} to {longest:g}: give two numbers from {LEAST_SECONDS:g} to {MOST_SECONDS:g}, "
-            f"the smaller one first"
-        )
+    check_seconds(seconds)
     check_order(out, samples, seed, workers)
     write = partial(_write_one, out, seed, seconds, occlusion)
     write_numbered(write, samples, workers, "rendering clips", chunksize=1)
