@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from datamodules.convert.frame_folder import VideoFolder, base_of, find_videos, numbered
-from datamodules.convert.kind import MAX_PIXELS
 from datamodules.convert.palette import read_video
 from datamodules.convert.raw import read_file, tar_safe
 from datamodules.labelled_videos import LabelledVideo, LabelledVideos, labelled_video
+from datamodules.record import MAX_PIXELS
 from phd.errors import UserError
 
 # Of several resolutions this one is taken, as the benchmark does.

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from phd.loading import load_segmenter
     from phd.predict import ImagePredictor
+    from phd.video_concepts import ConceptTracker
     from phd.video_predictor import VideoPredictor
 
-__all__ = ["ImagePredictor", "VideoPredictor", "__version__", "load_segmenter"]
+__all__ = ["ConceptTracker", "ImagePredictor", "VideoPredictor", "__version__", "load_segmenter"]
 __version__ = "0.1.0"
 
 _HOMES = {
+    "ConceptTracker": "phd.video_concepts",
     "ImagePredictor": "phd.predict",
     "VideoPredictor": "phd.video_predictor",
     "load_segmenter": "phd.loading",

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from phd.contract import Branch, ImageFeatures, Prompts
 from phd.errors import UserError
-from phd.predict_concepts import Detection, detect_on
+from phd.predict_concepts import Detection, PhraseAnswer, answers_on
 from phd.preprocess import boxes_to_canvas, mask_to_prompt, points_to_canvas, read_image, to_canvas
 from phd.segmenter import Segmenter
 
@@ -126,7 +126,20 @@ class ImagePredictor:
         threshold: float = 0.5,
         nms: float | None = None,
     ) -> list[Detection]:
-        """Every instance of one or more phrases, by phrase and score; the image is not encoded again.
+        """Every instance of one or more phrases, by phrase and score: the instances of `answer`, which see."""
+        answers = self.answer(phrases, exemplars, labels, threshold, nms)
+        return [detection for answer in answers for detection in answer.detections]
+
+    @torch.inference_mode()
+    def answer(
+        self,
+        phrases: str | Sequence[str] = (),
+        exemplars: Sequence[Sequence[float]] | None = None,
+        labels: Sequence[int] | None = None,
+        threshold: float = 0.5,
+        nms: float | None = None,
+    ) -> list[PhraseAnswer]:
+        """Whether each phrase is there, and its instances, the best first; the image is not encoded again.
 
         Args:
             phrases: A noun phrase, or several; none where exemplars alone say what is meant.
@@ -149,7 +162,7 @@ class ImagePredictor:
         if "detect" not in self.model.verbs:
             self.model.encode_text(asked)  # says why
         pairs = list(zip(boxes, signs, strict=True))
-        return detect_on(self.model, self._features, (height, width), asked, pairs, threshold, nms)
+        return answers_on(self.model, self._features, (height, width), asked, pairs, threshold, nms)
 
     def _mask_prompt(self, mask: np.ndarray | Tensor) -> Tensor:
         assert self.image is not None

@@ -12,7 +12,7 @@ import torch
 from pycocotools import mask as coco_mask
 from torch import Tensor
 
-from phd.concept_prompts import VISUAL, Exemplars
+from phd.concept_prompts import VISUAL, Exemplars, TextFeatures
 from phd.contract import Detections, ImageFeatures
 from phd.errors import UserError
 from phd.preprocess import boxes_to_canvas
@@ -20,6 +20,8 @@ from phd.segmenter import Segmenter
 
 # Pairs answered at once: at 1008 pixels each takes 85 MB for its finest level alone.
 CHUNK = 4
+# Masks brought to the size of the image at once.
+MASK_CHUNK = 16
 
 
 @dataclass
@@ -41,7 +43,22 @@ class Detection:
     presence: float
 
 
-def detect_on(
+@dataclass
+class PhraseAnswer:
+    """What a model says of one phrase.
+
+    Attributes:
+        phrase: What was asked; "visual" where exemplars alone were given.
+        presence: Probability that it is there at all, in [0, 1], also where nothing was found.
+        detections: Its instances, the best first.
+    """
+
+    phrase: str
+    presence: float
+    detections: list[Detection]
+
+
+def answers_on(
     model: Segmenter,
     features: ImageFeatures,
     size: tuple[int, int],
@@ -49,8 +66,9 @@ def detect_on(
     exemplars: Sequence[tuple[Sequence[float], int]] = (),
     threshold: float = 0.5,
     nms: float | None = None,
-) -> list[Detection]:
-    """Instances of phrases on one image, by phrase and score.
+    text: TextFeatures | None = None,
+) -> list[PhraseAnswer]:
+    """Presence and instances of phrases on one image, in the order of the phrases.
 
     SAM 3 keeps what has a score above 0.5 and suppresses nothing on images; on video it suppresses masks that overlap
     a better one by an IoU of more than 0.1.
@@ -64,6 +82,7 @@ def detect_on(
             every phrase.
         threshold: Keep scores above it, in [0, 1].
         nms: Suppress a mask that overlaps a better one of its phrase by an IoU above this; None for never.
+        text: The phrases, encoded before; phrases that were cut are then the caller's to report.
 
     Raises:
         UserError: Nothing is asked, a phrase is empty, or the threshold is out of range.
@@ -76,17 +95,20 @@ def detect_on(
         if value is not None and not 0 <= value <= 1:
             raise UserError(f"{name} is {value}; give a number from 0 to 1")
     asked = list(phrases) or [VISUAL]
-    text = model.encode_text(asked)
-    if text.cut:
-        warnings.warn(f"{text.cut} of {len(asked)} phrases are longer than the text encoder reads and were cut",
-                      stacklevel=3)  # fmt: skip
+    if text is None:
+        text = model.encode_text(asked)
+        if text.cut:
+            warnings.warn(f"{text.cut} of {len(asked)} phrases are longer than the text encoder reads and were cut",
+                          stacklevel=4)  # fmt: skip
     boxes = _exemplars(model, exemplars, size, features.branches["detector"][0].device)
-    found: list[Detection] = []
+    found: list[PhraseAnswer] = []
     for chunk in torch.arange(len(asked), device=text.tokens.device).split(CHUNK):
         shown = None if boxes is None else Exemplars(*(part.expand(len(chunk), -1, *part.shape[2:]) for part in boxes))
         answer = model.detect(features, text, torch.zeros_like(chunk), shown, text_index=chunk)
         for pair, number in enumerate(chunk.tolist()):
-            found += _instances(model, answer, pair, asked[number], size, threshold, nms)
+            instances = _instances(model, answer, pair, asked[number], size, threshold, nms)
+            assert answer.presence is not None
+            found.append(PhraseAnswer(asked[number], float(answer.presence[pair].sigmoid()), instances))
     return found
 
 
@@ -157,7 +179,8 @@ def _instances(
     query = query[scores[query].argsort(descending=True, stable=True)]
     if not len(query):
         return []
-    masks = model.contract.to_image(answer.masks_at(torch.full_like(query, pair), query), height, width) > 0
+    logits = answer.masks_at(torch.full_like(query, pair), query)
+    masks = torch.cat([model.contract.to_image(part, height, width) > 0 for part in logits.split(MASK_CHUNK)])
     if nms is not None:
         kept = suppress(masks, scores[query], nms)
         query, masks = query[kept], masks[kept]

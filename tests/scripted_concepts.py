@@ -61,7 +61,7 @@ class Scripted(Segmenter):
         return ("encode", "segment", "track", "detect")
 
     def encode(self, images, branches=None):
-        assert tuple(branches) == ("tracker", "detector")
+        assert tuple(branches or ()) == ("tracker", "detector")
         return ImageFeatures({"tracker": (images,), "detector": (images,)})
 
     def frame(self, features: ImageFeatures) -> int:
@@ -76,6 +76,7 @@ class Scripted(Segmenter):
         return TextFeatures(tokens, torch.ones(len(phrases), 1, dtype=torch.bool), cut)
 
     def detect(self, features, text, image_index, exemplars=None, text_index=None, auxiliary=False, one_to_many=False):
+        assert text_index is not None
         found = self.found[self.frame(features)]
         pairs, queries = len(image_index), 6
         logits, masks = torch.full((pairs, queries), -20.0), torch.full((pairs, queries, SIDE, SIDE), -10.0)
@@ -89,6 +90,7 @@ class Scripted(Segmenter):
         return Detections(logits, torch.zeros(pairs, queries, 4), presence.logit(), masks)
 
     def track(self, frame, state=None, prompts=None):
+        assert isinstance(frame, ImageFeatures)
         now, state, prompts = self.frame(frame), state or TrackState(), prompts or {}
         assert now == state.frame + 1
         ids = (*state.ids, *(number for number in prompts if number not in state.ids))
@@ -98,17 +100,23 @@ class Scripted(Segmenter):
         object_logits = torch.zeros(len(ids))
         for row, number in enumerate(ids):
             asked = prompts.get(number)
-            if asked is not None:
-                where = asked.mask > 0
-                things[row] = max(range(len(self.paths)), key=lambda n: iou(mask_of(self.paths[n][now]), where))
-                self.prompted.append((now, number, box_of(where)))
+            given = None if asked is None or asked.mask is None else asked.mask > 0
+            if given is not None:
+                things[row] = best_path(self.paths, now, given)
+                self.prompted.append((now, number, box_of(given)))
             path = self.paths[int(things[row])]
-            shown = asked.mask > 0 if asked is not None else mask_of(path[now])
+            shown = mask_of(path[now]) if given is None else given
             logits[row, 0] = as_logits(shown)
             object_logits[row] = self.present if shown.any() else -5.0
         rest = torch.zeros(len(ids), 1)
         answer = TrackedFrame(logits, rest + 0.9, object_logits, rest, rest, logits[:, 0])
         return TrackState(ids, bank, now, bank, answer)
+
+
+def best_path(paths: tuple[list[Box | None], ...], now: int, given: Tensor) -> int:
+    """The thing of the world that a prompt covers best."""
+    overlaps = [iou(mask_of(path[now]), given) for path in paths]
+    return overlaps.index(max(overlaps))
 
 
 def box_of(mask: Tensor) -> Box:

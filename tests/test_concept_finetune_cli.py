@@ -83,6 +83,19 @@ def test_the_toy_learns_from_ground_truth(tmp_path: Path, shards: Path, toy_fold
     assert load_segmenter(str(folder / "student")).verbs[-1] == "detect"
 
 
+def test_presence_moves_below_frozen_heads(tmp_path: Path, shards: Path, toy_folder: Path, reader_folder: Path) -> None:
+    freeze = ["--trainer.callbacks+=callbacks.StageFreeze", "--trainer.callbacks.modules={heads: 1, trunk: null}"]
+    more = [f"--model.teacher={toy_folder}", f"--model.init_from={reader_folder}", *SMALL, *freeze]
+    folder = two_steps("toy/stage3.yaml", tmp_path, shards, *more)
+    before, after = (Student.from_pretrained(path).state_dict() for path in (reader_folder, folder / "student"))
+    moved = {name for name, value in before.items() if not torch.equal(value, after[name])}
+    heads = {name for name in moved if name.startswith("heads.")}
+    assert any("presence_head" in name for name in heads)
+    assert all(".presence_" in name for name in heads)
+    assert any(name.startswith("neck.branches.detector") for name in moved)
+    assert not any(name.startswith("trunk.") for name in moved)
+
+
 def test_the_recipe_parses(capsys: pytest.CaptureFixture[str]) -> None:
     config = parsed(fit_of("stage3.yaml", "--model.rates.text=0", "--model.losses.presence=7"), capsys)
     model: dict[str, Any] = config["model"]["init_args"]

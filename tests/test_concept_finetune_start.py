@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -103,9 +103,9 @@ def test_rounds_show_what_was_missed(supervision: Any, folders: tuple[Path, Path
     stage = stage_of(*folders, supervision=supervision, prompts=mix)
     stage.__class__ = Watched
     stage.learner.eval()
-    rounds = set()
+    rounds, loop = set(), cast(Any, stage.trainer.fit_loop)
     for seen in range(8):
-        stage.trainer.fit_loop.total_batch_idx = seen
+        loop.total_batch_idx = seen
         stage.step(batch, train=True)
         labels = asked.pop()
         rounds.add(labels.shape[1])
@@ -131,6 +131,8 @@ def test_a_student_keeps_the_encoder_that_it_has(
     assert "kept (model.replace_text puts mobileclip_s0 there)" in "".join(capsys.readouterr())
     with pytest.raises(UserError, match=r"model\.text_context is 8, but .* reads 16 tokens"):
         settle_text(student, None, 8, False, None)
+    with pytest.raises(UserError, match=r"model\.replace_text is set, but model\.text is empty"):
+        settle_text(student, None, None, True, None)
     with pytest.raises(UserError, match="no teacher to inherit from"):
         settle_text(student, "teacher", None, True, None)
     settle_text(student, "teacher", 8, True, teacher)

@@ -48,7 +48,7 @@ class Known(FakeSegmenter):
         return ("encode", "segment", "detect")
 
     def encode(self, images, branches=None):
-        assert tuple(branches) == ("detector",)
+        assert tuple(branches or ()) == ("detector",)
         self.encoded += 1
         return ImageFeatures({"detector": (images,)})
 
@@ -61,6 +61,7 @@ class Known(FakeSegmenter):
         return TextFeatures(numbers, torch.ones(len(phrases), 1, dtype=torch.bool), cut)
 
     def detect(self, features, text, image_index, exemplars=None, text_index=None, auxiliary=False, one_to_many=False):
+        assert text is not None
         answers = [list(ANSWERS.values())[int(n)] for n in text.tokens[text_index].flatten()]
         boxes, masks = [], []
         for _, queries in answers:

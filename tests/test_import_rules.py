@@ -44,8 +44,8 @@ ALLOWED = {
     "phd.video_source": "preprocess errors",
     "phd.video_predictor": "video_prompt predict heads contract segmenter errors",
     "phd.video_concepts": "video_predictor predict_concepts predict concept_prompts heads contract segmenter errors",
-    "phd.evaluate": "video_predictor predict predict_concepts preprocess metrics prompts teachers student outputs "
-    "peak_memory contract segmenter errors",
+    "phd.evaluate": "video_predictor predict predict_concepts preprocess metrics prompts concept_prompts teachers "
+    "student outputs peak_memory contract segmenter errors",
     "phd.cache": "teachers contract errors datamodules",
     "phd.bench": "batches peak_memory contract errors datamodules heads segmenter teachers",
     "phd.ablation": "bench heads errors datamodules",
@@ -56,7 +56,7 @@ ALLOWED = {
     "phd.commands": "*",
     "phd.cli": "*",
     "phd.__main__": "cli",
-    "phd": "loading predict video_predictor",
+    "phd": "loading predict video_concepts video_predictor",
     "datamodules": "batches outputs contract prompts errors",
     "callbacks": "batches metrics student outputs contract errors draw film_strip segmenter",
 }

@@ -11,7 +11,7 @@ import shlex
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -83,13 +83,14 @@ def parse(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
         assert end.value.code in (0, None)
         return
     assert arguments[0] in COMMANDS
-    original = argparse.ArgumentParser.parse_args
+    for name in ("parse_args", "parse_intermixed_args"):
+        original = getattr(argparse.ArgumentParser, name)
 
-    def parse_only(self: argparse.ArgumentParser, args: list[str]) -> None:
-        original(self, args)
-        raise Parsed
+        def parse_only(self: argparse.ArgumentParser, args: list[str], original: Any = original) -> None:
+            original(self, args)
+            raise Parsed
 
-    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse_only)
+        monkeypatch.setattr(argparse.ArgumentParser, name, parse_only)
     with pytest.raises(Parsed):
         run(arguments)
 

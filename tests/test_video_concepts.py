@@ -67,6 +67,18 @@ def test_a_removed_object_leaves_no_gap_in_the_ids() -> None:
     assert seen(followed(model, delay=5, remove_unconfirmed=3))[-1] == {1: A, 2: B}
 
 
+def test_one_goes_in_the_frame_in_which_another_one_begins() -> None:
+    found = [dog(A), dog(A, GHOST), dog(A), dog(A), dog(A, B), dog(A, B)]
+    model = Scripted(found, [A] * 6, [GHOST] * 6, [None] * 4 + [B] * 2)
+    answers = followed(model, delay=5, remove_unconfirmed=3)
+    assert seen(answers) == [{1: A}] * 4 + [{1: A, 2: B}] * 2
+
+
+def test_what_is_hidden_is_not_unconfirmed() -> None:
+    model = Scripted([dog(A), [], [], [], dog(A)], [A, None, None, None, A])
+    assert seen(followed(model, delay=6, remove_unconfirmed=2)) == [{1: A}, {}, {}, {}, {1: A}]
+
+
 def test_scores_that_begin_and_scores_that_confirm() -> None:
     weak = [dog(A, score=0.9), *[dog(A, score=0.6)] * 4]
     tracker = tracker_of(Scripted(weak, [A] * 5), delay=5, remove_unconfirmed=2)
@@ -185,7 +197,7 @@ def test_errors() -> None:
         tracker_of(model, [""])
     with pytest.raises(UserError, match="no phrase"):
         ConceptTracker(model, [], "cpu")
-    with pytest.raises(UserError, match="threshold is 1.5"):
+    with pytest.raises(UserError, match=r"threshold is 1\.5"):
         tracker_of(model, threshold=1.5)
     with pytest.raises(UserError, match="remove_duplicate is 0; give at least 1"):
         tracker_of(model, remove_duplicate=0)

@@ -6,14 +6,11 @@ Run as a program of its own (`python -m phd.bench.memory_clip`), so that the pea
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
-import resource
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,6 +22,7 @@ from phd.contract import ObjectPrompt
 from phd.errors import UserError
 from phd.heads.memory.bank import MemoryBank
 from phd.heads.memory.compressors import MemorySettings, build_compressor
+from phd.peak_memory import forget_peak, peak_bytes
 from phd.segmenter import Segmenter
 from phd.teachers import Teacher, new_toy
 
@@ -124,19 +122,7 @@ def shapes(bank: MemoryBank) -> dict[str, list[int]]:
 
 def peak_mb() -> float:
     """The most resident memory that this process has had, in MB."""
-    status = Path("/proc/self/status")
-    if status.is_file():
-        # Not `ru_maxrss` where it can be helped: on Linux a child starts with the peak of its parent.
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
-        return int(line.split()[1]) * 1024 / 1e6
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
-
-
-def forget_peak() -> None:
-    """Let the peak begin anew where the system can; else that of loading the libraries would hide what grows."""
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
+    return peak_bytes() / 1e6
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

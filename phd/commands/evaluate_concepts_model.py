@@ -29,7 +29,8 @@ def run_model(options: argparse.Namespace) -> dict[str, Any]:
         raise UserError(f"--max-images is {options.max_images}; give at least 1")
     device = checked_device(options.device)
     samples = ConceptImages(ShardReader(options.data), options.max_images)
-    saved = SavedConcepts() if options.save is not None else None
+    path: Path | None = options.save
+    saved = None if path is None else SavedConcepts()
 
     def measure(name: str, segmenter: Any, save: Any) -> dict[str, Any]:
         settings = {"iou_type": options.iou_type, "threshold": threshold, "save": save, "device": device}
@@ -42,8 +43,8 @@ def run_model(options: argparse.Namespace) -> dict[str, Any]:
         model.contract.require_equal(contract, f"the model {options.model}", f"the teacher {options.teacher}")
     result = measure(options.model, model, saved)
     del model
-    if saved is not None:
-        result["saved"] = save_files(options.save, saved)
+    if saved is not None and path is not None:
+        result["saved"] = save_files(path, saved)
     if options.teacher:
         result["teacher"] = measure(options.teacher, load_segmenter(options.teacher), None)
         print_shares(result)

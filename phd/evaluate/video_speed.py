@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import resource
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
+
+from phd import peak_memory as peak_memory_of_process
 
 INCLUDES = (
     "model time: the frame's resizing and normalising, encoding, reading and writing the memory of all objects, "
@@ -63,9 +61,7 @@ def forget_peak(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return
-    # Linux: 5 resets the peak of the resident set (man 5 proc_pid_clear_refs).
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
+    peak_memory_of_process.forget_peak()
 
 
 def peak_memory(device: torch.device) -> dict[str, Any]:
@@ -73,6 +69,5 @@ def peak_memory(device: torch.device) -> dict[str, Any]:
     if device.type == "cuda":
         peak, what = torch.cuda.max_memory_allocated(device), "tensors on the device"
     else:
-        used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        peak, what = used if sys.platform == "darwin" else used * 1024, "resident set of the whole process"
+        peak, what = peak_memory_of_process.peak_bytes(), "resident set of the whole process"
     return {"peak_memory_mb": peak / MEBIBYTE, "peak_memory_of": what, "device": str(device)}
