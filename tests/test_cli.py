@@ -190,7 +190,10 @@ def test_students_as_json(names: list[str], tmp_path: Path, capsys: pytest.Captu
     assert len(rows) == (len(names) or 9)
     params, macs = [f"{part}_params" for part in PARTS], [f"{part}_gmacs" for part in PARTS]
     for row in rows:
-        assert set(row) == {"name", *params, "total_params", *macs, "levels"}
+        assert set(row) == {"name", *params, "total_params", "text_params", "full_params", *macs, "levels"}
+        full = {kind: row["total_params"] + count for kind, count in row["text_params"].items()}
+        assert row["full_params"] == full
+        assert len(full) == 4
         assert row["total_params"] == sum(row[name] for name in params) > 1e6  # counts, not millions
         assert 0 < row["neck_gmacs"] <= 15
         assert row["name"] in capsys.readouterr().out or len(rows) > 1
