@@ -48,6 +48,8 @@ class ConceptFinetune(Stage):
     move; a teacher then pulls the levels of both branches to its own by the feature terms, and the tracker's own branch
     of the neck follows. Without a teacher nothing holds them, of which a run warns.
 
+    Presence trains in every case, also where `StageFreeze` or `rates.heads` 0 freeze the heads around it.
+
     Args:
         teacher: Hub id, local folder or `toy-teacher`, of SAM 3; empty only with `supervision: ground_truth`.
         segmenter: Train this segmenter: a teacher's name, or a student's folder.

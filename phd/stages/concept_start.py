@@ -64,6 +64,8 @@ def settle_text(
     Raises:
         UserError: The learner would have none, or is no student and cannot have another.
     """
+    if replace and text is None:
+        raise UserError("model.replace_text is set, but model.text is empty; name the encoder, or leave it out")
     has_one = "detect" in learner.verbs
     if isinstance(learner, Student):
         kept, config = has_one and not replace, learner.config
