@@ -28,7 +28,8 @@ BACKBONES = [name for name in FILES if name.startswith("backbone/")]
 # What lies under a file besides trainer.yaml, by folder or name.
 UNDER = {"backbone": ["stage1.yaml"], "cached.yaml": ["stage1.yaml"], "toy/photos.yaml": ["toy/stage1.yaml"]}
 UNDER["toy/ablation_memory.yaml"] = ["toy/stage2.yaml"]
-STAGE2 = ("stage2.yaml", "toy/stage2.yaml", "toy/ablation_memory.yaml")
+TEACHER_MEMORY = tuple(f"toy/teacher_memory_{part}.yaml" for part in ("start", "middle", "long"))
+STAGE2 = ("stage2.yaml", "toy/stage2.yaml", "toy/ablation_memory.yaml", *TEACHER_MEMORY)
 STAGE3 = ("stage3.yaml", "toy/stage3.yaml", "toy/teacher_concepts.yaml")
 TEXT = ("text.yaml", "toy/text.yaml")
 
@@ -194,9 +195,7 @@ TOYS = {
 
 def test_every_toy_is_fitted() -> None:
     # Stage 2 has a test of its own, with clips, stage 3 one with concepts, and the text encoders one with phrases.
-    assert {*TOYS, "toy/stage2.yaml", "toy/ablation_memory.yaml", "toy/text.yaml", *STAGE3[1:]} == {
-        name for name in FILES if name.startswith("toy/")
-    }
+    assert {*TOYS, *STAGE2[1:], *TEXT[1:], *STAGE3[1:]} == {name for name in FILES if name.startswith("toy/")}
 
 
 @pytest.mark.parametrize("name", TOYS)

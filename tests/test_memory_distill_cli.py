@@ -54,16 +54,15 @@ def test_a_student_learns_to_remember(tmp_path: Path, shards: Path, toy_folder: 
     assert not any(name.startswith(("trunk", "neck")) or "prompt_encoder" in name for name in moved)
 
 
-def test_the_toy_learns_from_ground_truth(tmp_path: Path, shards: Path, toy_folder: Path) -> None:
-    without = ["--model.init_from=", "--model.teacher=", "--model.supervision=ground_truth", "--model.memory=null"]
-    weights = ["--model.losses.feature_mse=0", "--model.losses.memory_mse=0"]
-    more = [*without, *weights, f"--model.segmenter={toy_folder}", "--data.clip_length=3"]
-    folder = two_steps("toy/stage2.yaml", tmp_path, shards, *more)
+@pytest.mark.parametrize("part", ["start", "middle", "long"])
+def test_the_toy_learns_to_track(part: str, tmp_path: Path, shards: Path, toy_folder: Path) -> None:
+    more = [f"--model.segmenter={toy_folder}", "--model.image_size=64", "--data.clip_length=3", "--data.batch_size=2"]
+    folder = two_steps(f"toy/teacher_memory_{part}.yaml", tmp_path, shards, *more)
     metrics = columns(folder)
     assert 0 <= metrics["val/jf"][-1] <= 1
     assert "val/teacher_jf" not in metrics
     assert metrics["val/memory_tokens"] == [64.0]
-    assert load_segmenter(str(folder / "student")).verbs[-1] == "track"
+    assert "track" in load_segmenter(str(folder / "student")).verbs
 
 
 @pytest.mark.slow
