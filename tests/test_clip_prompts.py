@@ -44,7 +44,7 @@ def test_stills_are_asked_as_images_are() -> None:
 def test_stills_need_a_point_or_a_box() -> None:
     with pytest.raises(UserError, match="stills begin with a point or a box"):
         ClipMix(mask=1.0, point=0.0, box=0.0, stills=0.1)
-    with pytest.raises(UserError, match="stills is 1.0; give a share"):
+    with pytest.raises(UserError, match=r"stills is 1\.0; give a share"):
         ClipMix(stills=1.0)
 
 

@@ -27,6 +27,9 @@ def test_the_random_toy_is_a_function_of_its_seed() -> None:
     assert first.contract == load_teacher("toy-random", 64).contract
 
 
+DETECTOR = "detector_model.detr_decoder.layers.0.self_attn.q_proj"
+
+
 def test_what_is_shipped_comes_back(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     trained = stirred(new_toy(64, seed=1))
     parts = toy.shipped_parts(trained.model.state_dict())
@@ -41,9 +44,12 @@ def test_what_is_shipped_comes_back(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     prompts = Prompts(torch.tensor([0]), boxes=torch.tensor([[5.0, 10.0, 40.0, 60.0]]))
     answers = [t.segment(t.encode(pixels(side=64), ["tracker"]), prompts).logits for t in (trained, loaded)]
     torch.testing.assert_close(answers[1], answers[0], rtol=0.02, atol=0.02 * answers[0].abs().max().item())
-    assert loaded.model.state_dict()["tracker_model.memory_encoder.projection.weight"].equal(
-        new_toy(64).model.state_dict()["tracker_model.memory_encoder.projection.weight"]
-    )
+    # So is the memory; what no part of `make toy-teacher` trains keeps its seeded start.
+    memory, detector = (f"{name}.weight" for name in ("tracker_model.memory_encoder.projection", DETECTOR))
+    mine, theirs, fresh = (model.model.state_dict() for model in (loaded, trained, new_toy(64)))
+    torch.testing.assert_close(mine[memory], theirs[memory], rtol=1e-2, atol=1e-3)
+    assert mine[detector].equal(fresh[detector])
+    assert not mine[detector].equal(theirs[detector])
 
 
 @pytest.mark.skipif(not toy.SHIPPED.exists(), reason="the embedded teacher is not in the package yet")
@@ -52,7 +58,10 @@ def test_the_shipped_toy_answers() -> None:
     teacher, random = shipped_toy().eval(), new_toy()
     expected = toy.shipped_parts(random.model.state_dict())
     found = load_file(toy.SHIPPED)
-    assert {name: tensor.shape for name, tensor in found.items()} == {n: t.shape for n, t in expected.items()}
+    # The file is of stage 1 until one that tracks well, too, is as good from a box.
+    stage1 = {name for name in expected if not name.startswith(toy.MEMORY_PARTS)}
+    assert stage1 <= found.keys() <= expected.keys()
+    assert all(tensor.shape == expected[name].shape for name, tensor in found.items())
     assert all(tensor.isfinite().all() for tensor in found.values())
     # Scenes of an unused seed; on 500 of another one it reaches 0.868 (docs/results.md).
     ious = []

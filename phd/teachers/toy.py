@@ -20,14 +20,7 @@ from phd.teachers.sam3 import make_sam3, require_whole_patches
 SHIPPED = Path(__file__).with_name("toy.safetensors")
 TOY_SIZE = 128
 WIDTH = 128
-# What `make toy-teacher` trains; everything else keeps its seeded start.
-TRAINED_PARTS = (
-    "detector_model.vision_encoder.backbone.",
-    "tracker_neck.",
-    "tracker_model.shared_image_embedding.",
-    "tracker_model.prompt_encoder.",
-    "tracker_model.mask_decoder.",
-    "tracker_model.no_memory_embedding",
+MEMORY_PARTS = (
     "tracker_model.mask_downsample.",
     "tracker_model.memory_attention.",
     "tracker_model.memory_encoder.",
@@ -36,6 +29,16 @@ TRAINED_PARTS = (
     "tracker_model.object_pointer_proj.",
     "tracker_model.no_object_pointer",
     "tracker_model.occlusion_spatial_embedding_parameter",
+)
+# What `make toy-teacher` trains; everything else keeps its seeded start.
+TRAINED_PARTS = (
+    "detector_model.vision_encoder.backbone.",
+    "tracker_neck.",
+    "tracker_model.shared_image_embedding.",
+    "tracker_model.prompt_encoder.",
+    "tracker_model.mask_decoder.",
+    "tracker_model.no_memory_embedding",
+    *MEMORY_PARTS,
 )
 PATCH = 8
 POSITION_SCALE = 0.35
@@ -182,8 +185,8 @@ def settle_scales(model: Any) -> None:
 def shipped_toy(image_size: int = TOY_SIZE) -> Teacher:
     """The trained toy.
 
-    The file holds, in fp16, what stage 1 trained. The parts of the later stages (detector, memory, text) are drawn
-    from the seed until their stages train and ship them.
+    The file holds, in fp16, what was trained. Parts that it lacks (detector, text, and the memory until one is shipped
+    that tracks well) are drawn from the seed.
 
     Raises:
         UserError: The file is not there.
