@@ -27,7 +27,7 @@ $(STAMP): pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $(STAMP)
 
-demo: $(STAMP) ## distil one student on the embedded world and write runs/demo/report.html (14 minutes on 2 cores)
+demo: $(STAMP) ## distil one student on the embedded world and write runs/demo/report.html (about 14 minutes on 2 cores)
 	$(BIN)/phd demo runs/demo
 
 test: $(STAMP) ## the fast tests
@@ -72,7 +72,7 @@ text: $(STAMP) ## distil a text encoder alone: make text TEXT=mobileclip_s0 TEAC
 students: $(STAMP) ## the nine students with parameters and GMACs
 	$(BIN)/phd students
 
-ablation-memory: $(STAMP) ## compare memories on the embedded world, 3 seeds each, into docs/results.md (45 minutes on 2 cores)
+ablation-memory: $(STAMP) ## compare memories on the embedded world, 3 seeds each, into docs/results.md (about 45 minutes on 2 cores)
 	$(BIN)/phd ablation memory runs/ablation/memory --first-seed $(FIRST_SEED) --results docs/results.md $(if $(ARGS),-- $(ARGS))
 
 toy-teacher: $(STAMP) ## train the embedded teacher again and put it into the package (hours on 2 cores)
