@@ -151,13 +151,15 @@ NAMES = ["dog", "cat", "cow", "horse", "sheep", "pizza", "cake", "apple", "donut
 NAMED = [{**category, "name": name} for category, name in zip(CATEGORIES, NAMES, strict=False)]
 
 
-def test_coco_gets_absent_categories_of_the_same_supercategory(tmp_path):
+@pytest.mark.parametrize("named", [True, False], ids=["--categories", "the manifest"])
+def test_coco_gets_absent_categories_of_the_same_supercategory(tmp_path, named):
     images = {f"{number}.jpg": {} for number in range(9)}
     annotations = [square(number, number, number) for number in range(1, 10)]
     annotations.append(square(10, 1, 2, iscrowd=1, segmentation={"size": [40, 60], "counts": [0, 100, 2300]}))
     raw = write_coco(tmp_path / "raw", images, annotations, NAMED)
     convert_coco(raw, tmp_path / "shards", negatives=0)
-    mined = add_negatives(options(tmp_path / "shards", tmp_path / "out", categories=raw / "coco.json", count=3))
+    categories = raw / "coco.json" if named else None  # the converter writes them into the manifest, too
+    mined = add_negatives(options(tmp_path / "shards", tmp_path / "out", categories=categories, count=3))
     before, after = ShardReader(tmp_path / "shards"), ShardReader(tmp_path / "out")
     groups = {category["id"]: category.get("supercategory") for category in CATEGORIES}
     for number in range(9):

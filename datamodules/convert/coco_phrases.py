@@ -115,6 +115,8 @@ def plan_coco_concepts(options: argparse.Namespace) -> Plan[Entry]:
         read_image, annotations=annotations, texts=listing.texts, drawing=drawing, max_pixels=options.max_pixels
     )
     details = {"drawn_negatives": options.negatives, "seed": options.seed, "exhaustive": options.exhaustive}
+    # By the phrase, for `phd shards negatives`, which has no categories.
+    details["supercategories"] = {listing.texts[number]: group for number, group in groups.items() if group}
     return Plan(listing.entries(names, images), read, details)
 
 
