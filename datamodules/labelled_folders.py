@@ -9,9 +9,10 @@ from pathlib import Path
 from datamodules.convert.frame_folder import VideoFolder, base_of, find_videos, numbered
 from datamodules.convert.palette import read_video
 from datamodules.convert.raw import read_file, tar_safe
-from datamodules.labelled_videos import LabelledVideo, LabelledVideos, labelled_video
+from datamodules.labelled_videos import LabelledVideos, labelled_video
 from datamodules.record import MAX_PIXELS
 from phd.errors import UserError
+from phd.outputs import LabelledVideo
 
 # Of several resolutions this one is taken, as the benchmark does.
 RESOLUTION = "480p"

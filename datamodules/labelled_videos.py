@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,36 +12,10 @@ from datamodules.reader import ShardReader
 from datamodules.record import decode_rgb
 from datamodules.video_record import check_video, frame_extension
 from phd.errors import UserError
+from phd.outputs import LabelledVideo
 
 # Digits of the frame names of data sets whose names are not kept in their shards.
 DIGITS, DIGITS_OF = 5, {"lvos": 8}
-
-
-@dataclass
-class LabelledVideo:
-    """One video; places are those in `frames`. Crowds, regions of many objects, are left out.
-
-    Attributes:
-        name: As its data set has it.
-        height: Of all frames, in pixels.
-        width: Likewise.
-        frames: Names of the stored frames in order: their numbers in the source, with leading zeros.
-        labelled: Places with ground truth, ascending.
-        ids: Of the objects.
-        masks: By object and place, compressed RLE or None; checked.
-        void: By place, likewise: pixels that the annotators left undecided.
-        read: Frame (H, W, 3) uint8 RGB at a place.
-    """
-
-    name: str
-    height: int
-    width: int
-    frames: list[str]
-    labelled: list[int]
-    ids: list[int | str]
-    masks: list[list[dict[str, Any] | None]]
-    void: list[dict[str, Any] | None]
-    read: Callable[[int], np.ndarray]
 
 
 class LabelledVideos:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -219,3 +220,32 @@ class LabelledConcepts:
     file_name: str
     image: np.ndarray
     phrases: list[LabelledPhrase]
+
+
+@dataclass
+class LabelledVideo:
+    """One video with the masks of its objects, for evaluation; places are those in `frames`.
+
+    Crowds, regions of many objects, are left out.
+
+    Attributes:
+        name: As its data set has it.
+        height: Of all frames, in pixels.
+        width: Likewise.
+        frames: Names of the stored frames in order: their numbers in the source, with leading zeros.
+        labelled: Places with ground truth, ascending.
+        ids: Of the objects.
+        masks: By object and place, compressed RLE, valid for the video's size, or None where it is not to be seen.
+        void: By place, likewise: pixels that the annotators left undecided.
+        read: Frame (H, W, 3) uint8 RGB at a place.
+    """
+
+    name: str
+    height: int
+    width: int
+    frames: list[str]
+    labelled: list[int]
+    ids: list[int | str]
+    masks: list[list[dict[str, Any] | None]]
+    void: list[dict[str, Any] | None]
+    read: Callable[[int], np.ndarray]

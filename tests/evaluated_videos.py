@@ -11,8 +11,9 @@ from PIL import Image
 from raw_samples import image_bytes, rectangle
 
 from datamodules import rle
-from datamodules.labelled_videos import LabelledVideo, labelled_video
+from datamodules.labelled_videos import labelled_video
 from datamodules.video_record import frame_extension
+from phd.outputs import LabelledVideo
 
 LATE = 3  # the frame in which the third object appears
 

@@ -56,7 +56,7 @@ def gradients(stage: MemoryDistill, batch: ClipBatch) -> dict[str, Tensor]:
 
 def test_a_step(stage: MemoryDistill, batch: ClipBatch) -> None:
     stage.learner.train()
-    stage._settle_encoder()
+    stage.settle_modes()
     before = {name: value.clone() for name, value in stage.learner.state_dict().items()}
     output = stage.step(batch, train=True)
     assert set(output.terms) == TERMS

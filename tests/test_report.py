@@ -14,7 +14,7 @@ from moving_videos import HEIGHT, WIDTH, square
 from PIL import Image
 
 from datamodules import rle
-from datamodules.labelled_videos import LabelledVideo
+from phd.outputs import LabelledVideo
 from phd.report import write_report
 from phd.report.images import image_table
 from phd.report.page import share

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
 import os
 import shlex
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from phd.ablation.plan import Variant
 from phd.ablation.run import Outcome
 from phd.ablation.table import put_between
 from phd.bench.timing import environment
+from phd.commands.json_file import write_json
 from phd.commands.steps import say
 from phd.heads.memory.compressors import MemorySettings
 from phd.heads.memory.video import VideoHeads
@@ -80,7 +80,7 @@ def report(
         "command": command(options, protocol, numbers),
     }
     whole = {"about": about, "teacher": teacher, "costs": costs, "runs": done}
-    (options.out / "results.json").write_text(json.dumps(whole, indent=1) + "\n")
+    write_json(options.out / "results.json", whole)
     where = os.path.relpath(picture, file.parent).replace(os.sep, "/")
     put_between(file, MARKS, section(variants, outcomes, costs, teacher, about, where))
     say(f"[bold]written:[/] {file}, {picture} and {options.out / 'results.json'}")

@@ -57,9 +57,10 @@ def section(numbers: dict[str, str], test: Path, teacher: str) -> str:
     """The stage's part of the report, with strips of the clips in which an object is gone for longest."""
     import numpy as np
 
-    from datamodules.labelled_videos import LabelledVideo, shard_videos
+    from datamodules.labelled_videos import shard_videos
     from datamodules.reader import ShardReader
     from phd.film_strip import longest_absence
+    from phd.outputs import LabelledVideo
     from phd.report.videos import video_section
 
     def gone(video: LabelledVideo) -> int:

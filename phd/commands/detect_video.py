@@ -13,9 +13,9 @@ from typing import Any
 from phd.commands.detect_veval import VevalTracks
 from phd.commands.device import checked_device
 from phd.commands.json_file import write_json
-from phd.commands.track import COORDINATES, OVERLAP
 from phd.commands.track_draw import label_map, picture_of
 from phd.commands.track_output import TrackFolder, require_new
+from phd.commands.track_run import run_session
 from phd.errors import UserError
 from phd.evaluate.video_track import without_overlap
 from phd.video_concepts import ConceptFrame, ConceptTracker, ConceptTrackSettings
@@ -27,9 +27,6 @@ MOST_OBJECTS = 254
 
 def run_video(options: argparse.Namespace) -> dict[str, Any]:
     """Detect and track, write overlay, label maps and JSON, and say what was found of each phrase."""
-    from rich.console import Console
-    from rich.progress import track
-
     from phd.loading import load_segmenter
     from phd.video_source import open_source
 
@@ -39,32 +36,9 @@ def run_video(options: argparse.Namespace) -> dict[str, Any]:
     require_new(out)
     source = open_source(options.source)
     tracker = ConceptTracker(load_segmenter(options.model), list(categories), device, settings)
-    about = {
-        "source": options.source,
-        "model": options.model,
-        "coordinates": COORDINATES,
-        "overlap": OVERLAP,
-        "fps": None if source.rate is None else float(source.rate),
-        "settings": vars(settings),
-        "stopped": None,
-    }
-    total = None if source.numbers is None else len(source.numbers[: options.max_frames])
-    frames = islice(source.frames, options.max_frames)
-    shown = track(frames, "detect and track", total=total, console=Console(stderr=True), transient=True)
     session = ConceptSession(tracker)
-    with TrackFolder(out, about, source.rate) as folder:
-        try:
-            session.run(shown, folder)
-        except KeyboardInterrupt:  # the usual end of a camera
-            folder.about["stopped"] = "by the user"
-        except UserError as error:
-            kept = f"; the {len(folder.frames)} frames before it are in {out}" if folder.frames else ""
-            folder.about["stopped"] = str(error)
-            raise UserError(f"{error}{kept}") from error
-        finally:
-            folder.about |= {"phrases": session.phrases(), "tracking_fps": session.fps}
-    if not folder.frames:
-        raise UserError(f"{source.name}: was stopped before its first frame; nothing was written")
+    frames = islice(source.frames, options.max_frames)
+    folder = run_session(session, frames, source, out, options, "detect and track", {"settings": vars(settings)})
     if options.save is not None:
         video_id = 1 if options.video_id is None else options.video_id
         write_json(options.save, session.veval.predictions(video_id, categories))
@@ -121,6 +95,10 @@ class ConceptSession:
             {"phrase": phrase, "objects": sorted(ids), "largest_presence": self._presence[phrase]}
             for phrase, ids in self._objects.items()
         ]
+
+    def summary(self) -> dict[str, Any]:
+        """For the JSON."""
+        return {"phrases": self.phrases(), "tracking_fps": self.fps}
 
     def run(self, frames: Iterable[SourceFrame], folder: TrackFolder) -> None:
         """Detect and track in all frames; what the tracker holds back is written however it ends.

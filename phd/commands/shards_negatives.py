@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from phd.commands.json_file import write_json
 from phd.errors import UserError
 
 if TYPE_CHECKING:
@@ -43,7 +43,6 @@ def add_action(actions: Any, parse: bool) -> None:
 def run(options: argparse.Namespace) -> None:
     """Mine, and print what was found."""
     from datamodules.negatives import add_negatives
-    from datamodules.shards import write_atomically
     from phd.commands.device import checked_device
 
     root: Path = options.root
@@ -59,13 +58,10 @@ def run(options: argparse.Namespace) -> None:
     print(f"{options.out}: {'finished already: ' if mined.summary.finished else ''}{mined.summary}")
     for line in described(mined, verify):
         print(line)
-    if options.json:
+    if options.json is not None:
         found = None if verify is None else verify.found_share
         numbers = {**asdict(mined), "true_phrases_found_by_verifier": found}
-        try:
-            write_atomically(options.json, json.dumps(numbers, indent=1).encode())
-        except OSError as error:
-            raise UserError(f"{options.json}: cannot be written ({error.strerror}); choose another path") from error
+        write_json(options.json, numbers)
 
 
 def described(mined: Mined, verify: Verifier | None) -> list[str]:

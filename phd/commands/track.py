@@ -11,12 +11,6 @@ from phd.commands.device import checked_device
 from phd.commands.track_prompts import GRAMMAR, add_prompts, by_frame, checked_groups, read_prompts
 from phd.errors import UserError
 
-COORDINATES = (
-    "x, y in pixels of the video, a whole number is the centre of a pixel; boxes x0 y0 x1 y1 with x1 and y1 exclusive; "
-    "rle is COCO's compressed run-length encoding"
-)
-OVERLAP = "masks of objects may overlap here; in masks/ a pixel of several objects belongs to that with the best logit"
-
 
 def run(arguments: list[str]) -> dict[str, Any]:
     """Parse, track and write; returns what the JSON says of the whole."""
@@ -38,10 +32,8 @@ def run(arguments: list[str]) -> dict[str, Any]:
     if options.max_frames is not None and options.max_frames < 1:
         raise UserError(f"--max-frames is {options.max_frames}; give at least 1")
 
-    from rich.console import Console
-    from rich.progress import track
-
-    from phd.commands.track_output import TrackFolder, require_new
+    from phd.commands.track_output import require_new
+    from phd.commands.track_run import run_session
     from phd.commands.track_session import Session
     from phd.loading import load_segmenter
     from phd.video_predictor import VideoPredictor
@@ -55,32 +47,9 @@ def run(arguments: list[str]) -> dict[str, Any]:
     first = next(frames)
     prompts = read_prompts(coming, source.name, *first.pixels.shape[:2])
     predictor = VideoPredictor(load_segmenter(options.model), device)
-    about = {
-        "source": options.source,
-        "model": options.model,
-        "coordinates": COORDINATES,
-        "overlap": OVERLAP,
-        "fps": None if source.rate is None else float(source.rate),
-        "memory_tokens": predictor.memory_tokens,
-        "prompts": [group.to_json() for group in groups],
-        "stopped": None,
-    }
-    total = None if source.numbers is None else len(source.numbers[: options.max_frames])
-    shown = track(chain([first], frames), "track", total=total, console=Console(stderr=True), transient=True)
     session = Session(predictor, source.name, prompts)
-    with TrackFolder(options.out, about, source.rate) as folder:
-        try:
-            session.run(shown, folder)
-        except KeyboardInterrupt:  # the usual end of a camera
-            folder.about["stopped"] = "by the user"
-        except UserError as error:
-            kept = f"; the {len(folder.frames)} frames before it are in {options.out}" if folder.frames else ""
-            folder.about["stopped"] = str(error)
-            raise UserError(f"{error}{kept}") from error
-        finally:
-            folder.about["tracking_fps"] = session.fps
-    if not folder.frames:
-        raise UserError(f"{source.name}: was stopped before its first frame; nothing was written")
+    about = {"memory_tokens": predictor.memory_tokens, "prompts": [group.to_json() for group in groups]}
+    folder = run_session(session, chain([first], frames), source, options.out, options, "track", about)
     print(
         f"tracked {session.objects} objects in {len(folder.frames)} frames: {session.fps:.2f} frames/s on {device}, "
         f"{predictor.memory_tokens} memory tokens for each frame and object; {options.out}/overlay.mp4, masks and "

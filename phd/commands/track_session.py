@@ -43,6 +43,10 @@ class Session:
         """Frames a second: encoding, memory and masks, without reading and writing; 0 without objects."""
         return len(self.seconds) / sum(self.seconds) if self.seconds else 0.0
 
+    def summary(self) -> dict[str, Any]:
+        """For the JSON."""
+        return {"tracking_fps": self.fps}
+
     def run(self, frames: Iterable[SourceFrame], folder: TrackFolder) -> None:
         """Track all frames.
 

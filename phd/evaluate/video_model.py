@@ -15,10 +15,11 @@ from phd.evaluate.video_folders import new_folder, write_frames
 from phd.evaluate.video_prompt import PromptKind, beginnings
 from phd.evaluate.video_protocol import ObjectScore, Protocol, davis, lvos, sav_object
 from phd.evaluate.video_report import VideoReport
-from phd.evaluate.video_source import LabelledVideo, Rle, decoded, label_numbers, object_names, true_labels
+from phd.evaluate.video_source import Rle, decoded, label_numbers, object_names, true_labels
 from phd.evaluate.video_speed import Clock, forget_peak, peak_memory
 from phd.evaluate.video_track import Masklets, track_video
 from phd.evaluate.video_words import describe, describe_tracking
+from phd.outputs import LabelledVideo
 from phd.segmenter import Segmenter
 from phd.video_predictor import VideoPredictor
 

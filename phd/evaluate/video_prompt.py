@@ -8,7 +8,7 @@ import numpy as np
 
 from phd.evaluate.clicks import centre
 from phd.evaluate.video_protocol import Protocol
-from phd.evaluate.video_source import LabelledVideo
+from phd.outputs import LabelledVideo
 from phd.predict import mask_box
 
 PromptKind = Literal["mask", "box", "point"]

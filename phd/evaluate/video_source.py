@@ -1,43 +1,17 @@
-"""What evaluation asks of a video, and the masks of its objects by frame."""
+"""The masks of a video's objects by frame, and their numbers in label maps."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from pycocotools import mask as coco_mask
 
 from phd.errors import UserError
 from phd.evaluate.video_protocol import VOID
+from phd.outputs import LabelledVideo
 
 Rle = dict[str, Any]
-
-
-class LabelledVideo(Protocol):
-    """A video with ground truth; places are those in `frames`. `datamodules.labelled_videos` has it.
-
-    Attributes:
-        name: Names the video in reports and folders.
-        height: Of all frames, in pixels.
-        width: Likewise.
-        frames: Names of all frames in order.
-        labelled: Places with ground truth, ascending.
-        ids: Of the objects.
-        masks: By object and place, compressed RLE, valid for the video's size, or None where it is not to be seen.
-        void: By place, likewise: pixels that the annotators left undecided.
-        read: Frame (H, W, 3) uint8 RGB at a place.
-    """
-
-    name: str
-    height: int
-    width: int
-    frames: list[str]
-    labelled: list[int]
-    ids: list[int | str]
-    masks: list[list[Rle | None]]
-    void: list[Rle | None]
-    read: Callable[[int], np.ndarray]
 
 
 def decoded(rle: Rle | None, height: int, width: int) -> np.ndarray:

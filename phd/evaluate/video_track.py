@@ -9,8 +9,9 @@ import torch
 
 from phd.contract import Contract
 from phd.evaluate.video_prompt import PromptKind, prompt_of
-from phd.evaluate.video_source import LabelledVideo, Rle, decoded, encoded
+from phd.evaluate.video_source import Rle, decoded, encoded
 from phd.evaluate.video_speed import Clock
+from phd.outputs import LabelledVideo
 from phd.video_predictor import TrackedImage, VideoPredictor
 
 # By object and place, for labelled places only; None where the mask is empty.

@@ -12,11 +12,12 @@ import torch
 
 from phd.draw import panel
 from phd.evaluate.video_prompt import beginnings
-from phd.evaluate.video_source import LabelledVideo, decoded
+from phd.evaluate.video_source import decoded
 from phd.evaluate.video_speed import Clock
 from phd.evaluate.video_track import track_video
 from phd.film_strip import TRUTH, absences, film_frames, film_strip
 from phd.loading import load_segmenter
+from phd.outputs import LabelledVideo
 from phd.report.page import figure, protocol_details, share, table
 from phd.segmenter import Segmenter
 from phd.video_predictor import VideoPredictor

@@ -73,6 +73,25 @@ class Stage(L.LightningModule):
         if stage == "fit" and isinstance(strategy, DDPStrategy):
             strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
 
+    def settle_modes(self) -> None:
+        """Put what is frozen into eval mode, as it runs at inference; a stage that freezes says what.
+
+        Lightning puts everything into train mode after a validation, also in the middle of an epoch, and a run that
+        resumes within an epoch sees no start of one: hence all three hooks.
+        """
+
+    def on_train_start(self) -> None:
+        """Lightning's hook."""
+        self.settle_modes()
+
+    def on_train_epoch_start(self) -> None:
+        """Lightning's hook."""
+        self.settle_modes()
+
+    def on_train_batch_start(self, batch: Any, batch_index: int) -> None:
+        """Lightning's hook."""
+        self.settle_modes()
+
     def training_step(self, batch: Any, batch_index: int) -> dict[str, Any]:
         """Lightning's hook: one step, its terms logged.
 

@@ -160,24 +160,16 @@ class ConceptFinetune(Stage):
         return super()._rate(step, total) if self.schedule == "cosine" else reciprocal_root(step, total, self.warmup)
 
     def on_train_start(self) -> None:
-        """Find what stays still; a run that resumes within an epoch sees no start of an epoch."""
+        """Find what stays still."""
         if self.rates.trunk > 0 and "tracker" not in self.branches:
             rank_zero_warn(
                 "points and video: the trunk is trained (model.rates.trunk) and nothing pulls the tracker's levels to "
                 "a teacher's, so their answers will change"
             )
         self._still = still_modules(self.learner, self.rates)
-        self._settle_still()
+        super().on_train_start()
 
-    def on_train_epoch_start(self) -> None:
-        """Lightning puts everything into train mode again after a validation."""
-        self._settle_still()
-
-    def on_train_batch_start(self, batch: ConceptBatch, batch_index: int) -> None:
-        """Nor does it start an epoch after a validation in the middle of one."""
-        self._settle_still()
-
-    def _settle_still(self) -> None:
+    def settle_modes(self) -> None:
         """Frozen parts run as at inference, and batch norms on the statistics they have: a step sees few images."""
         for module in self._still:
             module.training = False

@@ -165,19 +165,7 @@ class EncoderDistill(Stage):
         """With a cache for every sample its trunk stays where it is."""
         move_teacher(self.teacher, cache_of(self._trainer), self.device)
 
-    def on_train_start(self) -> None:
-        """A run that resumes within an epoch sees no start of an epoch."""
-        self._settle_heads()
-
-    def on_train_epoch_start(self) -> None:
-        """Lightning puts everything into train mode again after a validation."""
-        self._settle_heads()
-
-    def on_train_batch_start(self, batch: ImageBatch, batch_index: int) -> None:
-        """Nor does it start an epoch after a validation in the middle of one."""
-        self._settle_heads()
-
-    def _settle_heads(self) -> None:
+    def settle_modes(self) -> None:
         """Frozen heads run as they will at inference: no dropout, the decoder's stability rule included."""
         if not self.train_heads and self.learner.heads.training:
             self.learner.heads.eval()

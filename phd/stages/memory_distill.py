@@ -136,19 +136,7 @@ class MemoryDistill(Stage):
             return
         student.set_memory(MemorySettings(**(settled or {"kind": "none"})), layers)
 
-    def on_train_start(self) -> None:
-        """A run that resumes within an epoch sees no start of an epoch."""
-        self._settle_encoder()
-
-    def on_train_epoch_start(self) -> None:
-        """Lightning puts everything into train mode again after a validation."""
-        self._settle_encoder()
-
-    def on_train_batch_start(self, batch: ClipBatch, batch_index: int) -> None:
-        """Nor does it start an epoch after a validation in the middle of one."""
-        self._settle_encoder()
-
-    def _settle_encoder(self) -> None:
+    def settle_modes(self) -> None:
         """The frozen encoder runs as it will at inference."""
         for part in (self.learner.trunk, self.learner.neck):
             if part.training:

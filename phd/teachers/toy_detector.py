@@ -64,6 +64,7 @@ def _take_the_trackers_neck(teacher: Teacher, images: Tensor) -> None:
     necks = teacher.neck.necks
     necks["detector"].load_state_dict(necks["tracker"].state_dict())
     levels = teacher.encode(images, ("detector",)).branches["detector"]
+    # The neck has one layer more than the levels that are read.
     for layer, level in zip(necks["detector"].fpn_layers, levels, strict=False):
         mean = level.mean((0, 2, 3))
         size = (level - mean[:, None, None]).square().mean().sqrt()
