@@ -240,19 +240,22 @@ class QueryMasks:
 
     Attributes:
         embeddings: (P, Q, C).
-        pixels: (P, C, m, m).
+        pixels: (R, C, m, m), of R of the pairs.
+        rows: (P,) the row of each pair in `pixels`, -1 for a pair without masks; None where R is P.
     """
 
     embeddings: Tensor
     pixels: Tensor
+    rows: Tensor | None = None
 
     def at(self, pair: Tensor, query: Tensor) -> Tensor:
-        """Mask logits (M, m, m) of M queries, given by pair (M,), ascending, and query (M,)."""
-        counts = torch.bincount(pair, minlength=len(self.pixels))
-        place = torch.arange(len(pair), device=pair.device) - (counts.cumsum(0) - counts)[pair]
+        """Mask logits (M, m, m) of M queries, given by pair (M,), ascending and with masks, and query (M,)."""
+        row = pair if self.rows is None else self.rows[pair]
+        counts = torch.bincount(row, minlength=len(self.pixels))
+        place = torch.arange(len(row), device=row.device) - (counts.cumsum(0) - counts)[row]
         chosen = self.embeddings.new_zeros(len(counts), max([*counts.tolist(), 1]), self.embeddings.shape[-1])
-        chosen = chosen.index_put((pair, place), self.embeddings[pair, query])
-        return torch.einsum("pkc,pchw->pkhw", chosen, self.pixels)[pair, place]
+        chosen = chosen.index_put((row, place), self.embeddings[pair, query])
+        return torch.einsum("pkc,pchw->pkhw", chosen, self.pixels)[row, place]
 
 
 @dataclass
@@ -264,7 +267,7 @@ class Detections:
         boxes: (P, Q, 4) centre x, centre y, width, height, in [0, 1] of the canvas.
         presence: (P,) logits of "the phrase is there"; None in the one-to-many branch, which has none.
         masks: (P, Q, m, m) logits, or their factors, or None.
-        semantic: (P, 1, h, w) logits of all instances together, or None.
+        semantic: (P, 1, h, w) logits of all instances together, 0 for a pair without masks, or None.
         auxiliary: What the earlier decoder layers answer, without masks; for training.
         one_to_many: What the same decoder answers without self-attention (DAC-DETR, NeurIPS 2023); for training.
     """

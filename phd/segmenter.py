@@ -92,6 +92,7 @@ class Segmenter(nn.Module):
         text_index: Tensor | None = None,
         auxiliary: bool = False,
         one_to_many: bool = False,
+        drawn: Tensor | None = None,
     ) -> Detections:
         """Find every instance of a concept (promptable concept segmentation).
 
@@ -105,6 +106,7 @@ class Segmenter(nn.Module):
             text_index: (P,) phrase of each pair; by default one for each pair, or the only one for all.
             auxiliary: Also return the earlier decoder layers, for training.
             one_to_many: Also return the branch without self-attention, for training.
+            drawn: (P,) bool, the pairs whose masks are wanted, which are most of the cost; None for all.
 
         Returns:
             Answers of Q queries to each of the P pairs.
@@ -130,6 +132,7 @@ class Segmenter(nn.Module):
             exemplars=None if exemplars is None else exemplars.normalised(self.contract.image_size),
             auxiliary=auxiliary,
             one_to_many=one_to_many,
+            drawn=drawn,
         )
 
     @property

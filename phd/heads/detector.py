@@ -30,6 +30,7 @@ def detect_pairs(
     exemplars: tuple[Tensor, Tensor] | None = None,
     auxiliary: bool = False,
     one_to_many: bool = False,
+    drawn: Tensor | None = None,
 ) -> Detections:
     """Answer P (image, phrase) pairs.
 
@@ -43,6 +44,7 @@ def detect_pairs(
             0 none, -1 padding, which comes last.
         auxiliary: Also return the earlier decoder layers.
         one_to_many: Also return the one-to-many branch.
+        drawn: (P,) bool, the pairs whose masks somebody reads; pixels are most of the cost. None for all.
     """
     coarse = levels[-1][image_index]
     position = position_code(coarse)
@@ -64,16 +66,25 @@ def detect_pairs(
     queries = decoded.intermediate_hidden_states
     layers = _layers(parts, queries, decoded.reference_boxes, decoded.presence_logits, memory.text_features, mask)
     answer = layers[-1]
-    pixels, answer.semantic = embed_pixels(
-        parts["mask_decoder"], levels, image_index, memory.last_hidden_state, prompt, mask
+    chosen, rows = _chosen(drawn)
+    pixels, semantic = embed_pixels(
+        parts["mask_decoder"],
+        levels,
+        image_index[chosen],
+        memory.last_hidden_state[chosen],
+        prompt[chosen],
+        mask[chosen],
     )
-    answer.masks = _masks(parts, queries, pixels)
+    answer.masks = _masks(parts, queries, pixels, rows)
+    answer.semantic = (
+        semantic if rows is None else semantic.new_zeros(len(rows), *semantic.shape[1:]).index_put((chosen,), semantic)
+    )
     answer.auxiliary = layers[:-1] if auxiliary else []
     if one_to_many:
         queries, references = decode_one_to_many(parts["detr_decoder"], **inputs)
         layers = _layers(parts, queries, references, None, memory.text_features, mask)
         answer.one_to_many = layers[-1]
-        answer.one_to_many.masks = _masks(parts, queries, pixels)
+        answer.one_to_many.masks = _masks(parts, queries, pixels, rows)
         answer.one_to_many.auxiliary = layers[:-1] if auxiliary else []
     return answer
 
@@ -138,5 +149,16 @@ def _layers(
     return [Detections(*layer) for layer in zip(logits, boxes, presence.squeeze(-1).float(), strict=True)]
 
 
-def _masks(parts: Mapping[str, Any], queries: Tensor, pixels: Tensor) -> QueryMasks:
-    return QueryMasks(parts["mask_decoder"].mask_embedder(queries[-1]), pixels)
+def _chosen(drawn: Tensor | None) -> tuple[Tensor | slice, Tensor | None]:
+    """Which pairs get pixels, and the row of each pair among them; at least one, so that all parts have a gradient."""
+    if drawn is None or bool(drawn.all()):
+        return slice(None), None
+    chosen = drawn.nonzero().squeeze(1) if bool(drawn.any()) else drawn.new_zeros(1, dtype=torch.long)
+    rows = torch.full(drawn.shape, -1, device=drawn.device).index_put(
+        (chosen,), torch.arange(len(chosen), device=drawn.device)
+    )
+    return chosen, rows
+
+
+def _masks(parts: Mapping[str, Any], queries: Tensor, pixels: Tensor, rows: Tensor | None) -> QueryMasks:
+    return QueryMasks(parts["mask_decoder"].mask_embedder(queries[-1]), pixels, rows)

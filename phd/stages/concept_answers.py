@@ -72,8 +72,21 @@ class Answerer:
         index = torch.tensor([distinct[phrase] for phrase in asked], dtype=torch.long, device=batch.images.device)
         return cls(model, features, text, index, batch.image_index, at_once, recompute)
 
-    def ask(self, exemplars: Exemplars | None = None, auxiliary: bool = False, one_to_many: bool = False) -> Detections:
-        """Answer all P pairs; without any pair the answer is an empty one, without a graph."""
+    def ask(
+        self,
+        exemplars: Exemplars | None = None,
+        auxiliary: bool = False,
+        one_to_many: bool = False,
+        drawn: Tensor | None = None,
+    ) -> Detections:
+        """Answer all P pairs; without any pair the answer is an empty one, without a graph.
+
+        Args:
+            exemplars: Boxes for each pair.
+            auxiliary: Also return the earlier decoder layers.
+            one_to_many: Also return the one-to-many branch.
+            drawn: (P,) bool, the pairs whose masks are read; None for all.
+        """
         if not len(self.image_index):
             with torch.no_grad():
                 index = torch.zeros(1, dtype=torch.long, device=self.image_index.device)
@@ -83,7 +96,8 @@ class Answerer:
         def answer(pairs: Tensor) -> Detections:
             shown = None if exemplars is None else Exemplars(exemplars.boxes[pairs], exemplars.labels[pairs])
             image, phrase = self.image_index[pairs], self.text_index[pairs]
-            return self.model.detect(self.features, self.text, image, shown, phrase, auxiliary, one_to_many)
+            masks = None if drawn is None else drawn[pairs]
+            return self.model.detect(self.features, self.text, image, shown, phrase, auxiliary, one_to_many, masks)
 
         chunks = torch.arange(len(self.image_index), device=self.image_index.device).split(self.at_once)
         if self.recompute and torch.is_grad_enabled():
@@ -108,6 +122,11 @@ def teacher_targets(answer: Detections) -> PhraseTargets:
         boxes=answer.boxes[pair, query].detach(),
         masks=answer.masks_at(pair, query).detach() > 0,
     )
+
+
+def with_masks(truth: PhraseTargets, teacher: Detections | None) -> Tensor:
+    """(P,) bool, the pairs whose masks a loss may compare: with annotated instances, or with some that it found."""
+    return truth.present if teacher is None else truth.present | teacher_objects(teacher).any(1)
 
 
 def found_instances(answer: Detections) -> FoundInstances:
@@ -137,13 +156,22 @@ def _mapped(parts: Sequence[Detections], join: Callable[[list[Tensor]], Tensor])
         logits=logits,
         boxes=boxes,
         presence=joined("presence"),
-        masks=QueryMasks(join([f.embeddings for f in factors]), join([f.pixels for f in factors]))
-        if factors
-        else joined("masks"),
+        masks=_joined_masks(factors, join) if factors else joined("masks"),
         semantic=joined("semantic"),
         auxiliary=[_mapped(layers, join) for layers in zip(*(part.auxiliary for part in parts), strict=True)],
         one_to_many=_mapped(branches, join) if branches else None,
     )
+
+
+def _joined_masks(parts: list[QueryMasks], join: Callable[[list[Tensor]], Tensor]) -> QueryMasks:
+    """Rows are counted on from part to part."""
+    rows: list[Tensor] = []
+    first = 0
+    for part in parts:
+        own = torch.arange(len(part.pixels), device=part.pixels.device) if part.rows is None else part.rows
+        rows.append(torch.where(own < 0, own, own + first))
+        first += len(part.pixels)
+    return QueryMasks(join([part.embeddings for part in parts]), join([part.pixels for part in parts]), join(rows))
 
 
 def _naming_the_sample(error: UserError, batch: ConceptBatch) -> UserError:

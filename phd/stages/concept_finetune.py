@@ -13,7 +13,7 @@ from phd.contract import Branch, Detections, ImageFeatures
 from phd.errors import UserError
 from phd.outputs import ConceptPrediction, PhraseTargets, StepOutput
 from phd.stages.base import Stage
-from phd.stages.concept_answers import Answerer, found_instances, teacher_targets
+from phd.stages.concept_answers import Answerer, found_instances, teacher_targets, with_masks
 from phd.stages.concept_features import feature_terms, feature_weight
 from phd.stages.concept_losses import ConceptLosses, ConceptNormalisers, concept_counts
 from phd.stages.concept_prompts import (
@@ -194,8 +194,9 @@ class ConceptFinetune(Stage):
         if train:
             prompts = self._corrected(prompts, mine, other, truth)
         deep, branched = train and self.losses.auxiliary > 0, train and self.losses.one_to_many > 0
-        answer = mine.ask(prompts.exemplars, auxiliary=deep, one_to_many=branched)
         guide = None if other is None else other.reference(prompts.exemplars)
+        drawn = with_masks(truth, guide) if train else None
+        answer = mine.ask(prompts.exemplars, deep, branched, drawn)
         terms, loss = self._compare(answer, guide, truth)
         if theirs is not None and self.branches:
             distances = feature_terms(features, theirs, self.branches, batch.content, self.contract, self.losses)

@@ -70,7 +70,7 @@ def toy_config(image_size: int = TOY_SIZE) -> Sam3VideoConfig:
         "fpn_hidden_size": WIDTH,
         "backbone_feature_sizes": [[factor * grid] * 2 for factor in (4, 2, 1)],
     }
-    layer = {"hidden_size": WIDTH, "num_attention_heads": 4, "intermediate_size": WIDTH}
+    layer = {"hidden_size": WIDTH, "num_attention_heads": 4, "intermediate_size": WIDTH, "dropout": 0.0}
     text = {
         "model_type": "clip_text_model",
         "vocab_size": 512,
