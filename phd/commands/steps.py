@@ -20,13 +20,13 @@ class World:
     """A part of the embedded world.
 
     Attributes:
-        format: "sa1b" for still scenes, "sav" for clips.
+        format: "sa1b" for still scenes, "sav" for clips, the others for still scenes with noun phrases.
         samples: How many.
         seed: Of the world. The embedded teacher was trained on seed 1.
         more: Further arguments for `phd shapes`.
     """
 
-    format: Literal["sa1b", "sav"]
+    format: Literal["sa1b", "sav", "saco-silver", "saco-gold"]
     samples: int
     seed: int
     more: tuple[str, ...] = ()
