@@ -1,4 +1,4 @@
-"""Pictures of what teacher and student make of the same prompts, in images and in clips."""
+"""Pictures of what teacher and student make of the same prompts, in images and in clips, and of the same phrases."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from lightning.pytorch.loggers import WandbLogger
 from torch import Tensor
 
 from callbacks.clip_rows import clip_rows
+from callbacks.concept_rows import concept_rows
 from callbacks.run_folder import is_dry_run, run_folder
-from phd.batches import ClipBatch, ImageBatch
+from phd.batches import ClipBatch, ConceptBatch, ImageBatch
 from phd.contract import Contract, Prompts
 from phd.draw import Tile, overlay, panel
 from phd.metrics import mask_iou
@@ -25,8 +26,9 @@ class MaskPanels(L.Callback):
     One row per image, the first images of the validation set: the image with its prompt, the teacher's mask, the
     student's mask, the ground truth (what there is of them). The prompt kinds take turns from row to row; of each
     image its first prompt is shown. In stage 2 a clip has three rows, a film strip: the ground truth, what the teacher
-    tracked, what the student tracked from the same first masks. Only rank 0 draws; nothing is drawn in the sanity
-    check or a `fast_dev_run`.
+    tracked, what the student tracked from the same first masks. In stage 3 an image has a row for a phrase that is true
+    and one for a phrase that is not: the ground truth, what the teacher found, what the student found, with presence
+    and scores. Only rank 0 draws; nothing is drawn in the sanity check or a `fast_dev_run`.
 
     Args:
         num_images: Images or clips.
@@ -51,7 +53,7 @@ class MaskPanels(L.Callback):
         trainer: L.Trainer,
         pl_module: L.LightningModule,
         outputs: Any,
-        batch: ImageBatch | ClipBatch,
+        batch: ImageBatch | ClipBatch | ConceptBatch,
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
@@ -68,11 +70,13 @@ class MaskPanels(L.Callback):
                 self._drawn.append(rows)
 
     def _rows_of(
-        self, batch: ImageBatch | ClipBatch, index: int, output: StepOutput, contract: Contract
+        self, batch: ImageBatch | ClipBatch | ConceptBatch, index: int, output: StepOutput, contract: Contract
     ) -> list[list[Tile]]:
         """The rows of one image or clip; none where there is nothing to show."""
         if isinstance(batch, ClipBatch):
             return [] if output.clip is None else clip_rows(batch, index, output.clip)
+        if isinstance(batch, ConceptBatch):
+            return [] if output.concepts is None else concept_rows(batch, index, output.concepts, contract)
         kinds = list(output.masks)
         if not kinds:
             return []

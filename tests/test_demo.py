@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from moving_videos import moving
 from record_samples import write
 
@@ -13,9 +14,11 @@ from phd.commands import steps
 from phd.commands.steps import World, evaluate_once, once, require_recipes, world_shards
 from phd.commands.toy_teacher import PARTS
 from phd.errors import UserError
+from phd.student import Student
+from phd.teachers import load_teacher
 
 EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
-SIZES = {"train-scenes": 12, "test-scenes": 2, "train-clips": 4, "test-clips": 1}
+SIZES = {"train-scenes": 12, "test-scenes": 2, "train-clips": 4, "test-clips": 1, "train-phrases": 6, "test-phrases": 2}
 
 
 @pytest.mark.slow
@@ -24,7 +27,8 @@ def test_demo_writes_a_report_and_goes_on_where_it_was(tmp_path):
     small = ["--trainer.max_steps=2", "--data.val_samples=2", "--data.batch_size=2"]
     run(["demo", str(tmp_path), *sizes, "--", *small])
     page = (tmp_path / "report.html").read_text()
-    assert page.count("<figure>") == 2 * 4 + 1
+    # Two scenes, a film strip, the reliability of presence, and of two scenes a true and a false phrase.
+    assert page.count("<figure>") == 2 * 4 + 1 + 1 + 2 * 2 * 4
     after = json.loads((tmp_path / "after.json").read_text())
     assert f"{after['box_miou']:.3f}" in page
     assert after["teacher"]["num_instances"] == after["num_instances"] > 0
@@ -35,19 +39,50 @@ def test_demo_writes_a_report_and_goes_on_where_it_was(tmp_path):
     assert tokens == [256, 256, 32, 32]
     assert all(f"<td>{found[part]:.3f}" in page for found in (dense, before, tracked) for part in ("j", "f", "jf"))
 
-    weights = [tmp_path / stage / "run" / "student" / "model.safetensors" for stage in ("stage1", "stage2")]
+    check_concepts(tmp_path, page)
+    weights = [tmp_path / f"stage{number}" / "run" / "student" / "model.safetensors" for number in (1, 2, 3)]
     written = [path.stat().st_mtime_ns for path in weights]
     run(["demo", str(tmp_path), *sizes, "--", *small])
     assert [path.stat().st_mtime_ns for path in weights] == written
 
 
-@pytest.mark.parametrize("world", [World("sa1b", 2, 3), World("sav", 1, 3, ("--seconds", "2", "2.1"))])
+def check_concepts(out, page):
+    """The student of stage 2 begins stage 3 with the teacher's text and detector, and detects in the end."""
+    start, begin, end = (
+        Student.from_pretrained(out / place) for place in ("stage2/run/student", "stage3/before", "stage3/run/student")
+    )
+    teacher = load_teacher("toy-teacher")
+    assert teacher.text is not None
+    assert start.verbs == ("encode", "segment", "track")
+    assert begin.verbs == end.verbs == ("encode", "segment", "track", "detect")
+    for name, module in (("trunk", start.trunk), ("neck", start.neck), ("heads", start.heads), ("text", teacher.text)):
+        mine, theirs = getattr(begin, name).state_dict(), module.state_dict()
+        assert mine.keys() == theirs.keys()
+        assert all(torch.equal(value, theirs[key]) for key, value in mine.items())
+    detector, taught = (model.heads.detector_model.state_dict() for model in (begin, teacher))
+    assert all(torch.equal(value, taught[key]) for key, value in detector.items())
+    before, after = (json.loads((out / f"concept_{name}.json").read_text()) for name in ("before", "after"))
+    assert after["teacher"]["num_datapoints"] == after["num_datapoints"] == before["num_datapoints"] > 0
+    assert after["num_negative"] > 0
+    assert len(after["chosen_annotators"]) == 3
+    ece = [found["presence_ece"] for found in (after["teacher"], before, after)]
+    assert "calibration error of presence" + "".join(f"<td>{value:.3f}" for value in ece) in page
+    assert ece[1] != ece[2]
+    assert [path.name for path in (out / "stage3" / "run" / "media").iterdir()] == ["epoch_000.jpg"]
+
+
+@pytest.mark.parametrize(
+    "world", [World("sa1b", 2, 3), World("sav", 1, 3, ("--seconds", "2", "2.1")), World("saco-gold", 2, 3)]
+)
 def test_a_part_of_the_world_becomes_shards_once(world, tmp_path):
     from datamodules.reader import ShardReader
 
     shards = world_shards(tmp_path, world)
     reader = ShardReader(shards)
-    assert (len(reader), reader.form) == (world.samples, {"sa1b": "image", "sav": "video"}[world.format])
+    assert (len(reader), reader.form) == (
+        world.samples,
+        {"sa1b": "image", "sav": "video", "saco-gold": "concept"}[world.format],
+    )
     files = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     assert world_shards(tmp_path, world) == shards
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == files

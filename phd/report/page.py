@@ -35,8 +35,8 @@ def write_report(out: Path, sections: Sequence[str]) -> Path:
     page.write_text(
         f"<!doctype html><meta charset=utf-8><title>phd demo</title><style>{STYLE}</style>"
         "<h1>phd: one student, distilled on the embedded world</h1>"
-        "<p>Rendered scenes, a small SAM 3 trained on them as the teacher, and an EfficientViT-B0 student. "
-        "Everything here was computed on this machine; no weights were downloaded.</p>" + "\n".join(sections)
+        "<p>Rendered scenes and clips, noun phrases, a small SAM 3 trained on them as the teacher, an EfficientViT-B0 "
+        "student. Everything here was computed on this machine; no weights were downloaded.</p>" + "\n".join(sections)
     )
     return page
 
