@@ -17,7 +17,7 @@ export TOKENIZERS_PARALLELISM := false
 TEST_ENV := WANDB_MODE=disabled HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1
 
 help: ## print this list
-	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
 
 install: $(STAMP) ## make .venv and install the project into it (the other targets do it by themselves)
 
@@ -27,7 +27,7 @@ $(STAMP): pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $(STAMP)
 
-demo: $(STAMP) ## distil one student on the embedded world and write runs/demo/report.html (about 14 minutes on 2 cores)
+demo: $(STAMP) ## distil one student on the embedded world, all stages, and write runs/demo/report.html (about 19 minutes on 2 cores)
 	$(BIN)/phd demo runs/demo
 
 test: $(STAMP) ## the fast tests
@@ -75,6 +75,16 @@ students: $(STAMP) ## the nine students with parameters and GMACs
 ablation-memory: $(STAMP) ## compare memories on the embedded world, 3 seeds each, into docs/results.md (about 45 minutes on 2 cores)
 	$(BIN)/phd ablation memory runs/ablation/memory --first-seed $(FIRST_SEED) --results docs/results.md $(if $(ARGS),-- $(ARGS))
 
+ablation-freezing: $(STAMP) ## stage 3 with staged freezing or all at once, 3 seeds each, into docs/results.md (about 40 minutes on 2 cores)
+	$(BIN)/phd ablation freezing runs/ablation/freezing --first-seed $(FIRST_SEED) --results docs/results.md $(if $(ARGS),-- $(ARGS))
+
+ablation-negatives: $(STAMP) ## stage 3 with 0, 1, 3 and 8 hard negatives, 3 seeds each, into docs/results.md (about 40 minutes on 2 cores)
+	$(BIN)/phd ablation negatives runs/ablation/negatives --first-seed $(FIRST_SEED) --results docs/results.md $(if $(ARGS),-- $(ARGS))
+
+# For weights and data of one's own: ARGS="--teacher facebook/sam3 --data-images SHARDS ..."; phd family --help.
+family: $(STAMP) ## distil all nine students through the three stages, one table into docs/results.md (2 to 3 hours on 2 cores)
+	$(BIN)/phd family runs/family --results docs/results.md $(ARGS)
+
 toy-teacher: $(STAMP) ## train the embedded teacher again and put it into the package (hours on 2 cores)
 	$(BIN)/phd toy-teacher runs/toy-teacher --install
 
@@ -84,4 +94,4 @@ sweep: $(STAMP) ## run experiments/sweeps/stage1_lr.yaml on this machine, withou
 clean: ## remove caches and runs; the environment stays
 	rm -rf runs .pytest_cache .ruff_cache dist
 
-.PHONY: help install demo test test-all lint stage1 stage2 stage3 text students toy-teacher ablation-memory sweep clean
+.PHONY: help install demo test test-all lint stage1 stage2 stage3 text students toy-teacher ablation-memory ablation-freezing ablation-negatives family sweep clean

@@ -13,10 +13,9 @@ from tiny_clips import clip_shards, tiny_student, tiny_teacher
 
 from phd.ablation.memory import NAMES, count_tokens, memory_variant, nearest_settings
 from phd.ablation.memory_cost import memory_costs
-from phd.ablation.memory_report import apart, findings, paragraph, section
+from phd.ablation.memory_report import findings, section
 from phd.ablation.plan import Run
 from phd.ablation.run import Outcome
-from phd.ablation.table import Spread
 from phd.cli import run
 from phd.errors import UserError
 from phd.heads.memory.compressors import CompressorKind, MemorySettings, build_compressor
@@ -122,14 +121,6 @@ def test_what_comes_out_is_said_from_the_numbers() -> None:
     assert said[3] == "Failed and left out: dense-seed3."
     same = outcomes({**{name: (mean,) for name, mean in means.items()}, "both_128": (0.7,)})
     assert "here it is the same" in findings(variants, same)[2]
-    assert not apart(Spread((0.1,)), Spread((0.9,)))
-    assert apart(Spread((0.1, 0.2)), Spread((0.3, 0.3)))
-
-
-def test_code_stays_on_one_line() -> None:
-    text = paragraph("word " * 22 + "`phd evaluate video --protocol sav` and so on " + "word " * 20)
-    assert max(map(len, text.splitlines())) <= 120
-    assert "`phd evaluate video --protocol sav`" in text
 
 
 def test_the_section(tmp_path: Path) -> None:
@@ -151,16 +142,6 @@ def test_the_section(tmp_path: Path) -> None:
     assert "(assets/x.png)" in text
     assert "These are short runs" in text.replace("\n", " ")
     assert "a share of 50.0% of the dense memory here" in text.replace("\n", " ")
-
-
-def test_bad_settings(tmp_path: Path) -> None:
-    memory = ["ablation", "memory", str(tmp_path / "out"), "--experiments", str(EXPERIMENTS)]
-    with pytest.raises(UserError, match="--steps is 0"):
-        run([*memory, "--steps", "0"])
-    with pytest.raises(UserError, match=r"--init .*nowhere: no such folder"):
-        run([*memory, "--init", str(tmp_path / "nowhere")])
-    with pytest.raises(UserError, match=r"no toy/stage2\.yaml"):
-        run(["ablation", "memory", "--experiments", str(tmp_path)])
 
 
 @pytest.mark.slow  # trains twice and evaluates thrice, in processes of their own

@@ -28,9 +28,13 @@ BACKBONES = [name for name in FILES if name.startswith("backbone/")]
 # What lies under a file besides trainer.yaml, by folder or name.
 UNDER = {"backbone": ["stage1.yaml"], "cached.yaml": ["stage1.yaml"], "toy/photos.yaml": ["toy/stage1.yaml"]}
 UNDER["toy/ablation_memory.yaml"] = ["toy/stage2.yaml"]
+ABLATION_FREEZING = tuple(f"toy/ablation_freezing{part}.yaml" for part in ("", "_staged", "_neck_first"))
+ABLATIONS3 = (*ABLATION_FREEZING, "toy/ablation_negatives.yaml")
+UNDER |= {name: ["toy/stage3.yaml", *ABLATION_FREEZING[:1]] for name in ABLATION_FREEZING}
+UNDER["toy/ablation_negatives.yaml"] = ["toy/stage3.yaml"]
 TEACHER_MEMORY = tuple(f"toy/teacher_memory_{part}.yaml" for part in ("start", "middle", "long"))
 STAGE2 = ("stage2.yaml", "toy/stage2.yaml", "toy/ablation_memory.yaml", *TEACHER_MEMORY)
-STAGE3 = ("stage3.yaml", "toy/stage3.yaml", "toy/teacher_concepts.yaml")
+STAGE3 = ("stage3.yaml", "toy/stage3.yaml", "toy/teacher_concepts.yaml", *ABLATIONS3)
 TEXT = ("text.yaml", "toy/text.yaml")
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import re
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,12 +10,12 @@ from phd.ablation.plan import Variant
 from phd.ablation.plot import Panel, plot_rows
 from phd.ablation.run import Outcome
 from phd.ablation.table import Spread, markdown, spread
+from phd.ablation.words import labelled, left_out, paragraph, standing
 
 MEASURES = {"jf": "J&F", "long_jf": "J&F, long occlusion"}
 HEADER = ("memory", "tokens per frame", *MEASURES.values(), "GMACs", "ms", "ms to compress")
 # SA-V val of EdgeTAM (arXiv 2501.07256, ablation of the Perceiver), best first.
 EDGETAM = {"both_128": 64.4, "dense": 63.5, "spatial_128": 63.1, "flat_128": 62.0, "pool_128": 61.8}
-UNBROKEN = "\x00"
 
 
 def section(
@@ -72,29 +69,13 @@ def protocol(about: dict[str, Any]) -> str:
     return "\n\n".join([f"```bash\n{about['command']}\n```", paragraph(runs), paragraph(measures)])
 
 
-def paragraph(text: str) -> str:
-    """Lines of at most 120 characters; code stays on one line."""
-    whole = re.sub(r"`[^`]*`", lambda code: code[0].replace(" ", UNBROKEN), text)
-    return textwrap.fill(whole, 120, break_long_words=False, break_on_hyphens=False).replace(UNBROKEN, " ")
-
-
 def findings(variants: Sequence[Variant], outcomes: Sequence[Outcome]) -> list[str]:
     """What the numbers say, in sentences that hold whatever they are."""
     said: list[str] = []
     for key, title in MEASURES.items():
-        found = {each.name: spread(outcomes, each.name, key) for each in variants}
-        found = {name: each for name, each in found.items() if each.values}
-        if len(found) < 2:
-            continue
-        labels = {each.name: each.facts["label"] for each in variants}
-        best = max(found, key=lambda name: found[name].mean)
-        near = [labels[name] for name, each in found.items() if name != best and not apart(found[best], each)]
-        alone = all(len(each.values) < 2 for each in found.values())
-        spreads = f"Not apart from it by more than the spread of the seeds: {'; '.join(near)}." if near else ""
-        said.append(
-            f"{title}: the highest mean has {labels[best]} ({found[best]}). "
-            + ("With one seed there is no spread to compare with." if alone else spreads)
-        )
+        measured = labelled(variants, outcomes, key)
+        if len(measured) > 1:
+            said.append(standing(title, measured))
     found = {name: spread(outcomes, name, "jf") for name in EDGETAM}
     if all(each.values for each in found.values()):
         here = sorted(found, key=lambda name: -found[name].mean)
@@ -105,16 +86,7 @@ def findings(variants: Sequence[Variant], outcomes: Sequence[Outcome]) -> list[s
             f"The order of EdgeTAM's ablation (arXiv 2501.07256, SA-V val, 512 tokens) is {theirs}; here it is "
             f"{order}: {mine}."
         )
-    failed = [each.run.name for each in outcomes if each.values is None]
-    if failed:
-        said.append(f"Failed and left out: {', '.join(failed)}.")
-    return said
-
-
-def apart(one: Spread, other: Spread) -> bool:
-    """Whether two means differ by more than the larger of the two standard deviations; False with one seed only."""
-    most = max((each.std for each in (one, other) if not math.isnan(each.std)), default=math.inf)
-    return abs(one.mean - other.mean) > most
+    return [*said, *left_out(outcomes)]
 
 
 def plot(

@@ -31,6 +31,7 @@ COMMANDS = {
     "bench": Command("bench", "measure what data path and memory cost on this machine"),
     "sweep": Command("sweep", "run a W&B sweep file without a server"),
     "ablation": Command("ablation", "compare variants on the embedded world, with several seeds"),
+    "family": Command("family", "distil the students through the three stages and write one table"),
     "demo": Command("demo", "run the stages on the embedded world and write a report"),
     "toy-teacher": Command("toy_teacher", "train the embedded teacher again"),
 }

@@ -5,8 +5,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from phd.commands import ablation_memory
+from phd.commands import ablation_freezing, ablation_memory, ablation_negatives
 from phd.commands.steps import split_at_dashes
+
+KINDS = {
+    "memory": (ablation_memory, "how a memory is compressed: J&F, tokens, GMACs and time"),
+    "freezing": (ablation_freezing, "when the parts of a student may move in stage 3: cgF1 and box mIoU"),
+    "negatives": (ablation_negatives, "how many hard negatives an image has in stage 3: cgF1 and calibration"),
+}
 
 
 def run(arguments: list[str]) -> None:
@@ -17,12 +23,13 @@ def run(arguments: list[str]) -> None:
         epilog="After --: more arguments for phd fit.",
     )
     what = parser.add_subparsers(dest="what", required=True)
-    memory = what.add_parser("memory", help="how a memory is compressed: J&F, tokens, GMACs and time")
-    add_common(memory, Path("runs/ablation/memory"))
-    ablation_memory.add_arguments(memory)
+    for name, (module, help_) in KINDS.items():
+        parts = what.add_parser(name, help=help_)
+        add_common(parts, Path("runs/ablation") / name)
+        module.add_arguments(parts)
     own, more = split_at_dashes(arguments)
     options = parser.parse_args(own)
-    ablation_memory.run(options, more)
+    KINDS[options.what][0].run(options, more)
 
 
 def add_common(parser: argparse.ArgumentParser, out: Path) -> None:
