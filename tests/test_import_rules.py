@@ -49,7 +49,9 @@ ALLOWED = {
     "phd.cache": "teachers contract errors datamodules",
     "phd.bench": "batches peak_memory contract errors datamodules heads segmenter teachers",
     "phd.ablation": "bench heads errors datamodules",
-    "phd.report": "evaluate predict video_predictor draw film_strip loading outputs contract segmenter errors",
+    "phd.family": "ablation bench student contract segmenter",
+    "phd.report": "evaluate predict predict_concepts video_predictor draw draw_detections film_strip loading outputs "
+    "contract segmenter errors",
     "phd.stages": "batches losses metrics prompts concept_prompts teachers student heads loading outputs contract "
     "segmenter errors",
     "phd.training_cli": "stages errors callbacks datamodules",
@@ -58,7 +60,7 @@ ALLOWED = {
     "phd.__main__": "cli",
     "phd": "loading predict video_concepts video_predictor",
     "datamodules": "batches outputs contract prompts errors",
-    "callbacks": "batches metrics student outputs contract errors draw film_strip segmenter",
+    "callbacks": "batches metrics student outputs contract errors draw draw_detections film_strip segmenter",
 }
 # Pure functions of tensors: nothing but these and the standard library.
 TENSORS_ONLY = {"phd.losses", "phd.metrics", "phd.prompts"}
