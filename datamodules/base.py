@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import torch
 from lightning import LightningDataModule
+from lightning.pytorch.utilities import rank_zero_warn
 from torch.utils.data import DataLoader, Dataset
 
 from datamodules.foreign import is_stream
@@ -114,6 +115,10 @@ class ShardDataModule(LightningDataModule):
             num_samples, self.batch_size, self.seed, rank, world_size, self.shuffles(train), drop_last=train
         )
 
+    def doubts(self, manifest: dict[str, Any]) -> list[str]:
+        """What makes shards teach less than they seem to; a run warns of it before it begins."""
+        return []
+
     def shuffles(self, train: bool) -> bool:
         """Whether the order changes every epoch; to overfit some batches is to see the same ones."""
         return train and not getattr(self.trainer, "overfit_batches", 0)
@@ -201,6 +206,8 @@ class ShardDataModule(LightningDataModule):
                 f"{root}: its samples are of the form {reader.form}, and {type(self).__name__} needs {self.needs}; "
                 f"name the folder of another kind (`phd shards convert --help` lists them)"
             )
+        for doubt in self.doubts(reader.manifest):
+            rank_zero_warn(f"{root}: {doubt}")
         return reader
 
     def _stream(self, transform: Any) -> StreamedExamples:

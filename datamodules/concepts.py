@@ -9,6 +9,7 @@ import torch
 from datamodules.augmentation import Augmentation
 from datamodules.base import ShardDataModule
 from datamodules.concept_transform import ConceptExample, ConceptTransform
+from datamodules.convert.summary import NO_NEGATIVE
 from datamodules.phrase_choice import Annotator, PhraseChoice
 from phd.batches import ConceptBatch
 from phd.contract import Contract
@@ -94,6 +95,10 @@ class Concepts(ShardDataModule):
             self.max_positives, self.max_negatives, self.hard_negative_share, self.max_instances, self.annotator
         )
         return ConceptTransform(contract, self.augmentation if train else None, choice, seed=self.seed, train=train)
+
+    def doubts(self, manifest: dict[str, Any]) -> list[str]:
+        """Whether there is any negative, by the counts of the conversion."""
+        return [NO_NEGATIVE] if manifest.get("negatives") == 0 else []
 
     def collate(self, train: bool) -> Any:
         """Joins."""

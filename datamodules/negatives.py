@@ -133,6 +133,7 @@ class Mined:
         summary: Counts of the shards.
         added: New negatives, by how they were found.
         marked: Earlier negatives that are hard from now on, likewise.
+        hard: Hard negatives in all, however they came about.
         without: Images with a true phrase that have no hard negative.
         unknown: Near phrases of which nobody knew whether they are absent, in this run.
     """
@@ -140,21 +141,23 @@ class Mined:
     summary: Summary
     added: dict[str, int]
     marked: dict[str, int]
+    hard: int
     without: int
     unknown: int
 
     @classmethod
     def count(cls, out: Path, summary: Summary, unknown: int) -> Mined:
         """Count in the shards themselves, whichever run wrote them."""
-        reader, added, marks, without = ShardReader(out), Counter[str](), Counter[str](), 0
+        reader, added, marks, total, without = ShardReader(out), Counter[str](), Counter[str](), 0, 0
         for number in range(len(reader)):
             phrases = reader.record(number)["phrases"]
             hard = [phrase for phrase in phrases if phrase.get("hard") and is_negative(phrase)]
+            total += len(hard)
             without += not hard and len(phrases) > sum(map(is_negative, phrases))
             for phrase in hard:
                 if found := MINED_ORIGIN.match(phrase.get("origin", "")):
                     (marks if found["before"] else added)[found["relation"]] += 1
-        return cls(summary, dict(added.most_common()), dict(marks.most_common()), without, unknown)
+        return cls(summary, dict(added.most_common()), dict(marks.most_common()), total, without, unknown)
 
 
 def _groups(path: Path) -> dict[str, str]:

@@ -171,6 +171,10 @@ def one(**fields):
     [
         (one(image_id=55), r"annotation 8 belongs to image 55, which is not listed"),
         (one(category_id=9), r"annotation 8 has category 9, which is not listed"),
+        (one(bbox=[-1, 5, 20, 8]), r"a\.jpg: annotation 8: its bbox .* reaches outside the image of 60 x 40 pixels"),
+        (one(bbox=[1, 5, 20, 36]), r"a\.jpg: annotation 8: its bbox .* reaches outside the image of 60 x 40 pixels"),
+        (one(bbox=[1, 5, float("nan"), 36]), r"a\.jpg: annotation 8: its bbox .* is not x, y, width, height"),
+        (one(bbox=[1, 5, 20, -8]), r"a\.jpg: annotation 8: its bbox .* is not x, y, width, height"),
         (one(segmentation=[]), r"a\.jpg: annotation 8: has no segmentation \(a box alone is not enough\)"),
         (one(segmentation=None), r"a\.jpg: annotation 8: has no segmentation"),
         (one(segmentation=[[1, 2, 3, 4]]), r"a\.jpg: annotation 8: a polygon needs at least three points"),

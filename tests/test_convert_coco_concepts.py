@@ -11,6 +11,7 @@ from raw_samples import image_bytes
 
 from datamodules.concept_record import is_negative
 from datamodules.convert import KINDS
+from phd.cli import main
 from phd.errors import UserError
 
 SHARED = Path(os.environ.get("PHD_SHARED", Path(__file__).parents[2] / "shared")) / "data"
@@ -167,3 +168,22 @@ def test_real_photographs(tmp_path):
     drawn = [phrase for record in records.values() for phrase in absent(record) if "hard" in phrase]
     assert len(drawn) == 750
     assert max(phrase["id"] for phrase in drawn) <= 80
+
+
+def test_shards_without_any_negative_or_any_positive_are_doubted(tmp_path, capsys):
+    one = [{"id": 1, "name": "crack"}]
+    crack = write(tmp_path / "raw", {"a.jpg": {}, "b.jpg": {}}, [square(1, 1, 1), square(2, 2, 1)], one)
+    order = ["shards", "convert", "coco-concepts", str(crack), str(crack / "coco.json")]
+    main([*order, str(tmp_path / "out")])
+    said = capsys.readouterr().err
+    assert said.count("warning: ") == 1
+    assert f"{tmp_path / 'out'}: no phrase is absent from its image: presence cannot be learned" in said
+    main(["shards", "negatives", str(tmp_path / "out")])
+    assert "out-negatives: no phrase is absent from its image" in capsys.readouterr().err
+    # A category that was looked for in vain is what helps.
+    write(crack, {"a.jpg": {}, "b.jpg": {}}, [square(1, 1, 1), square(2, 2, 1)], [*one, {"id": 2, "name": "dent"}])
+    main([*order, str(tmp_path / "two")])
+    assert "warning" not in capsys.readouterr().err
+    write(crack, {"a.jpg": {}, "b.jpg": {}}, [], one)
+    main([*order, str(tmp_path / "none")])
+    assert "none: no phrase has an instance" in capsys.readouterr().err

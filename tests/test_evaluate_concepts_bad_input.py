@@ -76,7 +76,8 @@ BOXES = [
     (first(bbox=[0.1, 0.2]), r"is not x, y, width, height"),
 ]
 TRUTH = [
-    (annotation(image_id=99), r"gt_b.json: annotation id 1: image_id 99 is unknown to"),
+    (annotation(image_id=99), r"gt_b.json: annotation id 1: image_id 99 is unknown to .*gt_b.json; mend the id"),
+    (entry(text_input=" "), r"gt_b.json: image id 8: its text_input ' ' is empty"),
     (lambda content: content["annotations"][0].pop("image_id"), r"gt_b.json: annotation id 1: has no 'image_id'"),
     (annotation(segmentation=rle((0, 0, 2, 2), 9, 9)), r"gt_b.json: annotation id 1 \(image id 7\): the RLE has size"),
     (annotation(segmentation=None), r"gt_b.json: annotation id 1 \(image id 7\): the segmentation is no RLE"),

@@ -152,6 +152,11 @@ PREDICTIONS = [
 TRUTH = [
     (lambda content: content.pop("video_np_pairs"), r"gt.json: has no 'video_np_pairs'"),
     (lambda content: content["annotations"][0].update(video_id=7), r"gt.json: annotation id 1: video_id 7 is unknown"),
+    (lambda content: content["categories"][1].pop("name"), r"gt.json: category id 2: has no 'name'; add it"),
+    (
+        lambda content: content["video_np_pairs"][1].update(noun_phrase=""),
+        r"pairs number 1: its noun_phrase '' is empty",
+    ),
     (lambda content: content["video_np_pairs"][1].update(category_id=7), r"video_np_pairs number 1: category_id 7"),
     (lambda content: content["videos"][0].pop("file_names"), r"gt.json: video id 1: has no 'file_names'"),
     (lambda content: content.update(video_np_pairs=[], annotations=[]), r"gt.json: asks for no phrase in any video"),

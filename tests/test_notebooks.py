@@ -30,6 +30,15 @@ assert torch.allclose(whole.sum((1, 2)), torch.ones(16), atol=1e-4)
 assert abs(float(windows.sum()) - 16) < 1e-3
 assert away(video) > 0 and dense.shape == compressed.shape == truth.shape
 """,
+    "03_concept": """
+assert trained and all(".presence_" in name for name in trained)
+assert len(held_out) == HELD_OUT and {bool(phrase.answers[0]) for phrase in asked} == {True, False}
+assert min(report[f"num_{kind}"] for report in reports.values() for kind in ("positive", "negative")) >= HELD_OUT
+assert losses_alone[-1] < losses_alone[0] and losses_both[-1] < losses_both[0]
+assert losses_alone[-1] < losses_both[0]
+assert reports["with negatives"]["presence_ece"] < reports["true phrases alone"]["presence_ece"]
+assert {neighbour.origin.split(":")[0] for neighbour in nearness.near(longest[0])} == {"lexical"}
+""",
 }
 
 

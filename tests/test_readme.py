@@ -27,6 +27,10 @@ FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 ROOMS = ("phd", "callbacks", "datamodules", "experiments", "notebooks", "tests", "docs")
 STAGE1 = ["fit", "-c", "experiments/trainer.yaml", "-c", "experiments/stage1.yaml"]
 STAGE2 = ["fit", "-c", "experiments/trainer.yaml", "-c", "experiments/stage2.yaml"]
+STAGE3 = ["fit", "-c", "experiments/trainer.yaml", "-c", "experiments/stage3.yaml"]
+STAGES = {"stage1.md": STAGE1, "stage2.md": STAGE2, "stage3.md": STAGE3}
+# What ARGS of a target goes to, where that is `phd fit`.
+RECIPES = {"make stage1": STAGE1, "make stage2": STAGE2, "make stage3": STAGE3}
 
 
 class Parsed(Exception):
@@ -118,12 +122,14 @@ def test_commands_named_in_passing_exist(line: Found, monkeypatch: pytest.Monkey
         assert end.value.code == 0
 
 
-@pytest.mark.parametrize("stage", [STAGE1, STAGE2], ids=["stage1", "stage2"])
-def test_flags_of_fit_parse(stage: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("page", STAGES)
+def test_flags_of_fit_parse(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that a page of a stage names are its own, all others are flags of stage 1."""
     every = found(r"^--(model|data|trainer|wandb|ckpt_path)[.=+]", inline)
-    flags = [flag.text for flag in every if (flag.file == "stage2.md") == (stage is STAGE2)]
-    assert len(flags) > 4
-    parse([*stage, *(word for flag in flags for word in shlex.split(flag))], monkeypatch)
+    flags = [flag.text for flag in every if STAGES.get(flag.file, STAGE1) is STAGES[page]]
+    words = [word for flag in flags for word in shlex.split(flag)]
+    assert len(words) > 4
+    parse([*STAGES[page], *words], monkeypatch)
 
 
 def test_a_flag_that_does_not_exist_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,7 +149,8 @@ def test_make_targets_and_variables_exist(line: Found, monkeypatch: pytest.Monke
             continue
         assert re.search(rf"^{variable} *\?=", makefile, re.MULTILINE), f"no variable {variable}"
         if variable == "ARGS":
-            parse([*(STAGE2 if "make stage2" in line.text else STAGE1), *shlex.split(value)], monkeypatch)
+            (stage,) = (recipe for target, recipe in RECIPES.items() if target in line.text)
+            parse([*stage, *shlex.split(value)], monkeypatch)
         if variable == "BACKBONE":
             assert (ROOT / "experiments" / "backbone" / f"{value}.yaml").is_file()
 
@@ -169,18 +176,23 @@ def test_python_blocks_import_what_exists(path: Path) -> None:
 
 
 def settings(page: str) -> tuple[list[type], list[type]]:
-    """The classes whose arguments a page explains, and the dataclasses within."""
-    from datamodules import SA1B, Clips
+    """The classes whose arguments a page explains, those of its tables last, and the dataclasses within."""
+    from datamodules import SA1B, Clips, Concepts, Phrases
     from datamodules.transforms import Augmentation
     from phd.heads.memory.compressors import MemorySettings
     from phd.stages import ClipMix, EncoderDistill, MemoryDistill, Phase, PromptMix, TrackingLosses
+    from phd.stages.concept_finetune import ConceptFinetune, ConceptLosses, ConceptMix, PartRates
+    from phd.stages.text_distill import TextDistill, TextLosses
 
     if page == "stage1.md":
         return [EncoderDistill, SA1B], [Phase, PromptMix, Augmentation]
-    return [MemoryDistill, Clips], [MemorySettings, TrackingLosses, ClipMix]
+    if page == "stage2.md":
+        return [MemoryDistill, Clips], [MemorySettings, TrackingLosses, ClipMix]
+    inner: list[type] = [ConceptLosses, ConceptMix, PartRates, Augmentation, TextLosses]
+    return [TextDistill, Phrases, ConceptFinetune, Concepts], inner
 
 
-@pytest.mark.parametrize("page", ["stage1.md", "stage2.md"])
+@pytest.mark.parametrize("page", STAGES)
 def test_every_setting_is_explained(page: str) -> None:
     classes, inner = settings(page)
     names = [name for cls in classes for name in inspect.signature(cls).parameters]
@@ -195,6 +207,8 @@ DEFAULTS = {
     "seed",
     "stage2.md": "lr weight_decay warmup final_lr batch_size num_workers clip_length max_objects val_samples "
     "reverse_probability labelled_only seed",
+    "stage3.md": "replace_text pairs_at_once gradient_checkpointing lr weight_decay warmup final_lr val_samples "
+    "batch_size num_workers max_positives max_negatives hard_negative_share max_instances seed",
 }
 
 
@@ -230,6 +244,32 @@ def test_the_weights_of_stage2_are_those_of_the_class() -> None:
     )
     (row,) = re.findall(r"^\| `losses` \| ([\d, ]+) \|", text, re.MULTILINE)
     assert dict(zip(terms, map(float, row.split(",")), strict=True)) == vars(TrackingLosses())
+
+
+def test_the_weights_and_rates_of_stage3_are_those_of_the_classes() -> None:
+    """Tables of terms and of parts, and settings that are named with their default, as `rounds` (0)."""
+    from phd.stages.concept_finetune import ConceptLosses, ConceptMix, PartRates
+
+    text = (ROOT / "docs" / "stage3.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| ([\d.]+) \|", text[: text.index("## Settings")], re.MULTILINE)
+    assert {name for name, _ in rows} >= {name for name in vars(ConceptLosses()) if "_" in name} - {
+        "auxiliary_matches",
+        "one_to_many",
+        "pos_weight",
+        "phrase_scaling",
+    }
+    defaults = vars(ConceptLosses()) | vars(PartRates()) | {"text": PartRates().text}
+    assert {name: float(value) for name, value in rows} == {name: defaults[name] for name, _ in rows}
+    (mix,) = re.findall(r"^\| `prompts` \| ([\d., ]+) \|", text, re.MULTILINE)
+    named = re.findall(r"`(\w+)` \((\d[\d.]*|true|false)\b", text)
+    assert {"auxiliary", "auxiliary_matches", "one_to_many", "pos_weight", "phrase_scaling", "layer_decay"} <= {
+        name for name, _ in named
+    }
+    plain = defaults | vars(ConceptMix())
+    shares = {name: plain[name] for name in ("phrase", "exemplar", "both")}
+    assert dict(zip(shares, map(float, mix.split(",")), strict=True)) == shares
+    written = {"true": True, "false": False}
+    assert all(plain[name] == written.get(value, value) or plain[name] == float(value) for name, value in named)
 
 
 @pytest.mark.slow

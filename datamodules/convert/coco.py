@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import math
 import struct
 from functools import partial
 from pathlib import Path
@@ -23,6 +24,8 @@ from phd.errors import UserError
 JPEG_MAGIC = b"\xff\xd8\xff"
 JPEG_QUALITY = 95
 EXIF_ORIENTATION = 0x0112
+# How far a box may reach beyond the image, as a share of its side: annotation tools round.
+BOX_SLACK = 0.01
 
 
 def read_entries(images: Path, annotations: Path) -> list[Entry]:
@@ -67,7 +70,7 @@ def compressed(annotation: dict[str, Any], height: int, width: int, where: str) 
     """The annotation with its mask as compressed RLE, and with bbox and area.
 
     Raises:
-        UserError: It has no mask, or one that cannot be read.
+        UserError: It has no mask, or one that cannot be read, or a bbox that is none or not of this image.
     """
     segmentation = annotation.get("segmentation")
     try:
@@ -78,9 +81,29 @@ def compressed(annotation: dict[str, Any], height: int, width: int, where: str) 
         else:
             rle.validate(segmentation, height, width)
             mask = rle.compress(segmentation)
+        if annotation.get("bbox") is not None:
+            check_box(annotation["bbox"], height, width)
     except UserError as error:
         raise UserError(f"{where}: annotation {annotation.get('id')}: {error}") from error
-    return {"bbox": rle.bounding_box(mask), "area": rle.area(mask, height, width), **annotation, "segmentation": mask}
+    given = {name: value for name, value in annotation.items() if value is not None or name != "bbox"}
+    return {"bbox": rle.bounding_box(mask), "area": rle.area(mask, height, width), **given, "segmentation": mask}
+
+
+def check_box(box: Any, height: int, width: int) -> None:
+    """Check that a box, x y width height in pixels, lies within an image, but for rounding.
+
+    Raises:
+        UserError: It does not, or it is no box.
+    """
+    numbers = isinstance(box, list) and len(box) == 4 and all(isinstance(value, int | float) for value in box)
+    if not numbers or not all(map(math.isfinite, box)) or min(box[2:]) < 0:
+        raise UserError(f"its bbox {box!r} is not x, y, width, height; mend it, or leave it out: its mask has one")
+    for start, length, side in ((box[0], box[2], width), (box[1], box[3], height)):
+        if start < -BOX_SLACK * side or start + length > (1 + BOX_SLACK) * side:
+            raise UserError(
+                f"its bbox {box} reaches outside the image of {width} x {height} pixels; mend it, or leave it out: "
+                f"its mask has one"
+            )
 
 
 def read_entry(entry: Entry, annotations: Path, max_pixels: int = MAX_PIXELS) -> Converted:

@@ -80,7 +80,7 @@ def read_coco(path: Path, categories_required: bool) -> CocoFile:
         categories_required: Whether every annotation must have a category.
 
     Raises:
-        UserError: It is none, or refers to an image or category that it does not list.
+        UserError: It is none, refers to an image or category that it does not list, or has a category without a name.
     """
     content = read_json(read_file(path), str(path))
     by_image: defaultdict[Any, list[dict[str, Any]]] = defaultdict(list)
@@ -89,7 +89,7 @@ def read_coco(path: Path, categories_required: bool) -> CocoFile:
         categories = content["categories"] if categories_required else content.get("categories", [])
         for what, values in (("image", images), ("category", categories)):
             unique([value["id"] for value in values], f"the id of {what}", path)
-        names = {category["id"]: category["name"] for category in categories}
+        names = {category["id"]: _name(category, path) for category in categories}
         for annotation in content["annotations"]:
             named = categories_required or "category_id" in annotation
             by_image[annotation["image_id"]].append(_named(annotation, names, path) if named else annotation)
@@ -127,8 +127,16 @@ def read_file_names(images: Sequence[dict[str, Any]], path: Path) -> list[str]:
     return names
 
 
+def _name(category: dict[str, Any], path: Path) -> Any:
+    if "name" not in category:
+        raise UserError(f"{path}: category {category['id']} has no name; name it")
+    return category["name"]
+
+
 def _named(annotation: dict[str, Any], names: Mapping[Any, str], path: Path) -> dict[str, Any]:
     """The annotation with its category's name beside the id."""
+    if "category_id" not in annotation:
+        raise UserError(f"{path}: annotation {annotation.get('id')} has no category_id; add it, or drop the annotation")
     number = annotation["category_id"]
     if number not in names:
         raise UserError(

@@ -18,6 +18,12 @@ COUNTS: dict[Form, tuple[str, ...]] = {
     "concept": ("phrases", "negatives", "masks", "crowds"),
     "video": ("frames", "objects", "masks"),
 }
+# What `LogConcepts` says of the phrases that were asked; here of all that there are.
+NO_NEGATIVE = (
+    "no phrase is absent from its image: presence cannot be learned from these shards, and cgF1 will be 0; "
+    "convert phrases that are absent, too (of a COCO file: list more categories, also some that no image shows)"
+)
+NO_POSITIVE = "no phrase has an instance: there is nothing to find, and cgF1 will be 0; convert annotated images"
 
 
 @dataclass
@@ -81,6 +87,15 @@ class Summary:
         phrases = record.get("phrases", [])
         self.phrases += len(phrases)
         self.negatives += sum(not any(answer["instances"] for answer in phrase["answers"]) for phrase in phrases)
+
+    @property
+    def doubts(self) -> list[str]:
+        """What makes the shards teach less than they seem to."""
+        if self.form != "concept" or not self.samples:
+            return []
+        if not self.negatives:
+            return [NO_NEGATIVE]
+        return [NO_POSITIVE] if self.negatives == self.phrases else []
 
     def __str__(self) -> str:
         """One line for the user."""

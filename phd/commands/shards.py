@@ -38,6 +38,8 @@ def _convert(options: argparse.Namespace) -> None:
         raise SystemExit(INTERRUPTED) from None
     before = "finished already: " if summary.finished else ""
     print(f"{options.out}: {before}{summary}")
+    for doubt in summary.doubts:
+        print(f"phd: warning: {options.out}: {doubt}", file=sys.stderr)
     for skipped in summary.skipped[:SHOWN]:
         print(f"skipped: {skipped['problem']}")
     if len(summary.skipped) > SHOWN:

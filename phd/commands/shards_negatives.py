@@ -58,6 +58,8 @@ def run(options: argparse.Namespace) -> None:
     print(f"{options.out}: {'finished already: ' if mined.summary.finished else ''}{mined.summary}")
     for line in described(mined, verify):
         print(line)
+    for line in doubts(options.out, mined, encode, verify):
+        print(f"phd: warning: {line}", file=sys.stderr)
     if options.json is not None:
         found = None if verify is None else verify.found_share
         numbers = {**asdict(mined), "true_phrases_found_by_verifier": found}
@@ -65,11 +67,12 @@ def run(options: argparse.Namespace) -> None:
 
 
 def described(mined: Mined, verify: Verifier | None) -> list[str]:
-    """What was found, as lines for a terminal, with a warning where it is little or cannot be trusted."""
+    """What was found, as lines for a terminal."""
     lines = []
     for what, counts in (("new hard negatives", mined.added), ("hard from now on", mined.marked)):
         parts = ", ".join(f"{count} by {name}" for name, count in counts.items())
         lines.append(f"{what}: {sum(counts.values())}" + (f" ({parts})" if parts else ""))
+    lines.append(f"hard negatives in all: {mined.hard}")
     if mined.without:
         count = f"{mined.without} of {mined.summary.samples}"
         lines.append(f"images without any hard negative: {count}; --categories JSON or --model NAME may find more")
@@ -81,11 +84,21 @@ def described(mined: Mined, verify: Verifier | None) -> list[str]:
     share = None if verify is None else verify.found_share
     if verify is not None and share is not None:
         lines.append(f"{verify.name} finds {share:.1%} of the true phrases")
-        if share < LEAST_FOUND:
-            lines.append(
-                f"warning: {verify.name} misses most of what is there, so that what it does not find may be there, "
-                f"too; take a better model or a lower --threshold"
-            )
+    return lines
+
+
+def doubts(out: Path, mined: Mined, encode: Encoder | None, verify: Verifier | None) -> list[str]:
+    """Why what was found is little, or cannot be trusted."""
+    lines = [f"{out}: {doubt}" for doubt in mined.summary.doubts]
+    for model, cut in ((encode, encode and encode.cut), (verify, verify and verify.cut)):
+        if model is not None and cut:
+            lines.append(f"{cut} times a phrase was longer than {model.name} reads and lost its end")
+    share = None if verify is None else verify.found_share
+    if verify is not None and share is not None and share < LEAST_FOUND:
+        lines.append(
+            f"{verify.name} misses most of what is there, so that what it does not find may be there, too; take a "
+            f"better model or a lower --threshold"
+        )
     return lines
 
 
@@ -98,7 +111,8 @@ class Encoder:
     """
 
     def __init__(self, name: str, device: Any) -> None:
-        self.model, self.device = _loaded(name, device), device
+        self.name, self.model, self.device = name, _loaded(name, device), device
+        self.cut = 0
 
     def __call__(self, texts: list[str]) -> np.ndarray:
         """The mean of each phrase's tokens, of unit length (phrases, width)."""
@@ -108,6 +122,7 @@ class Encoder:
         with torch.inference_mode():
             for start in range(0, len(texts), TEXTS_AT_ONCE):
                 text = self.model.encode_text(texts[start : start + TEXTS_AT_ONCE])
+                self.cut += text.cut
                 mean = (text.tokens * text.mask[..., None]).sum(dim=1) / text.mask.sum(dim=1, keepdim=True)
                 rows.append(torch.nn.functional.normalize(mean.float(), dim=1).cpu())
         return torch.cat(rows).numpy()
@@ -127,7 +142,7 @@ class Verifier:
     def __init__(self, name: str, device: Any, threshold: float) -> None:
         self.name, self.device, self.threshold = name, device, threshold
         self.model = _loaded(name, device)
-        self.asked = self.found = 0
+        self.asked = self.found = self.cut = 0
 
     @property
     def found_share(self) -> float | None:
@@ -148,6 +163,7 @@ class Verifier:
         with torch.inference_mode():
             features = encode_image(self.model, image, self.device, ("detector",))
             text = self.model.encode_text(asked)
+            self.cut += text.cut
             for chunk in torch.arange(len(asked), device=text.tokens.device).split(CHUNK):
                 answer = self.model.detect(features, text, torch.zeros_like(chunk), None, text_index=chunk)
                 best += answer.scores.amax(dim=1).tolist()

@@ -22,6 +22,7 @@ from phd.evaluate.concept_json import (
     read_truth,
     score_of,
     side_lengths,
+    text_of,
 )
 from phd.evaluate.concept_masks import checked_mask
 
@@ -61,7 +62,7 @@ def read_questions(path: Path) -> dict[Any, Question]:
         if exhaustive not in (0, 1):
             raise UserError(f"{where}: is_instance_exhaustive is {exhaustive!r}, not 0 or 1; mend the file")
         side_lengths(entry, where)
-        get(entry, "text_input", where)
+        text_of(entry, "text_input", where)
         questions[number] = Question(entry, bool(exhaustive))
     for place, annotation in enumerate(content["annotations"]):
         where = f"{path}: annotation id {annotation.get('id', f'missing, number {place}')}"

@@ -95,8 +95,22 @@ def known(item: dict[str, Any], name: str, ids: Any, where: str, truth: Path) ->
     """
     number = get(item, name, where)
     if not isinstance(number, int | str) or number not in ids:
-        raise UserError(f"{where}: {name} {number!r} is unknown to {truth}; evaluate against the file it was made for")
+        own = where.startswith(f"{truth}: ")
+        advice = "mend the id, or add what it names" if own else "evaluate against the file it was made for"
+        raise UserError(f"{where}: {name} {number!r} is unknown to {truth}; {advice}")
     return number
+
+
+def text_of(item: dict[str, Any], name: str, where: str) -> str:
+    """A noun phrase, or the name of a category.
+
+    Raises:
+        UserError: It is missing, no text, or empty.
+    """
+    text = get(item, name, where)
+    if not isinstance(text, str) or not text.strip():
+        raise UserError(f"{where}: its {name} {text!r} is empty; write the phrase that was asked, or remove the entry")
+    return text
 
 
 def side_lengths(item: dict[str, Any], where: str) -> tuple[int, int]:

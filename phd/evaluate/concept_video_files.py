@@ -23,6 +23,7 @@ from phd.evaluate.concept_json import (
     require_box,
     score_of,
     side_lengths,
+    text_of,
 )
 from phd.evaluate.concept_masks import areas, boxes_of, checked_mask
 
@@ -85,12 +86,16 @@ def read_videos(path: Path) -> VideoTruth:
     """
     content = read_truth(path, ("videos", "annotations", "categories", "video_np_pairs"))
     categories = by_id(content["categories"], "category", path)
+    for number, category in categories.items():
+        text_of(category, "name", f"{path}: category id {number}")
     videos: dict[Any, Video] = {}
     for number, entry in by_id(content["videos"], "video", path).items():
         where = f"{path}: video id {number}"
         videos[number] = Video(*side_lengths(entry, where), length=len(get(entry, "file_names", where)))
     for place, pair in enumerate(content["video_np_pairs"]):
         where = f"{path}: video_np_pairs number {place}"
+        if "noun_phrase" in pair:
+            text_of(pair, "noun_phrase", where)
         number, category = known_pair(pair, videos, categories, where, path)
         if category not in videos[number].pairs:
             videos[number].pairs.append(category)
