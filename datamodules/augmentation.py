@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,8 @@ from torch import Tensor
 
 from phd.errors import UserError
 
+# Side of the smallest square that is shown, in image pixels.
+LEAST_VIEW = 16
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 # Factors of brightness, contrast and saturation.
 Colours = tuple[float, float, float]
@@ -87,6 +90,29 @@ def draw_view(
     rows, columns = max(1, round(height * side)), max(1, round(width * side))
     top, left = rng.integers(height - rows + 1), rng.integers(width - columns + 1)
     return View(int(top), int(left), rows, columns, mirrored)
+
+
+def draw_view_around(
+    rng: np.random.Generator, box: Sequence[float], zoom: tuple[float, float], height: int, width: int
+) -> View:
+    """A square view that holds a box whole, as far as the image reaches; not mirrored.
+
+    Args:
+        rng: Of the sample.
+        box: Left, top, width and height, in image pixels.
+        zoom: Smallest and largest side of the view in longest sides of the box; small and large are drawn as often.
+        height: Of the image, pixels.
+        width: Of the image, pixels.
+    """
+    left, top, columns, rows = (round(value) for value in box)
+    side = max(columns, rows) * float(np.exp(rng.uniform(*np.log(zoom))))
+    high, wide = (min(most, max(LEAST_VIEW, round(side))) for most in (height, width))
+
+    def begin(first: int, length: int, shown: int, whole: int) -> int:
+        low, most = max(0, first + length - shown), min(first, whole - shown)
+        return int(rng.integers(low, most + 1)) if low <= most else min(max(0, first), whole - shown)
+
+    return View(begin(top, rows, high, height), begin(left, columns, wide, width), high, wide)
 
 
 def draw_colours(rng: np.random.Generator, settings: Augmentation | None) -> Colours:

@@ -10,12 +10,21 @@ import torch
 from torch import Tensor
 
 from datamodules import rle
-from datamodules.augmentation import Augmentation, View, draw_colours, draw_view, generator, recolour
+from datamodules.augmentation import (
+    Augmentation,
+    View,
+    draw_colours,
+    draw_view,
+    draw_view_around,
+    generator,
+    recolour,
+)
 from datamodules.phrase_choice import PhraseChoice, Question, names_a_side
 from datamodules.placement import Placement, require_fit
 from datamodules.record import check_size, decode_rgb
 from datamodules.transforms import instance_mask
 from phd.contract import Contract
+from phd.errors import UserError
 
 # A mask with its box, edges x0 y0 x1 y1 in contract pixels.
 Instance = tuple[np.ndarray, list[float]]
@@ -57,6 +66,11 @@ class ConceptTransform:
         min_area_cells: Least cells of an instance on the mask grid.
         seed: Of augmentation and choice.
         train: Choose at random; otherwise the first phrases, instances and answers.
+        zoom: Show a square around one of the instances, its side drawn between these two, in longest sides of the
+            instance; None for the crops of `augmentation`. Only in training.
+
+    Raises:
+        UserError: A setting is out of range.
     """
 
     def __init__(
@@ -67,9 +81,13 @@ class ConceptTransform:
         min_area_cells: int = 1,
         seed: int = 0,
         train: bool = True,
+        zoom: tuple[float, float] | None = None,
     ) -> None:
         self.contract, self.augmentation, self.choice = contract, augmentation, choice or PhraseChoice()
         self.min_area_cells, self.seed, self.train = min_area_cells, seed, train
+        self.zoom = zoom if train else None
+        if zoom is not None and not 1 <= zoom[0] <= zoom[1]:
+            raise UserError(f"data.zoom is [{zoom[0]}, {zoom[1]}]; give 1 <= smallest <= largest")
         self.choice.check()
         if augmentation is not None:
             augmentation.check()
@@ -94,7 +112,7 @@ class ConceptTransform:
         check_size(record, height, width, where)
         require_fit(self.contract, height, width, where)
         questions = self.choice.questions(record, rng if self.train else None)
-        view = draw_view(rng, self.augmentation, height, width, flip=not names_a_side(questions))
+        view = self._view(rng, questions, height, width)
         whole = View(0, 0, height, width)
         placement = Placement(self.contract, height, width, view)
         asked = self._asked(rng, questions, placement, where)
@@ -117,6 +135,16 @@ class ConceptTransform:
             masks=torch.from_numpy(masks),
             boxes=torch.tensor([box for _, box in instances], dtype=torch.float32).reshape(-1, 4),
         )
+
+    def _view(self, rng: np.random.Generator, questions: list[Question], height: int, width: int) -> View:
+        """What is shown of the image."""
+        view = draw_view(rng, self.augmentation, height, width, flip=not names_a_side(questions))
+        boxes = [rle.bounding_box(each["segmentation"]) for question in questions for each in question.instances]
+        boxes = [box for box in boxes if box[2] > 0]
+        if self.zoom is None or not boxes:
+            return view
+        around = draw_view_around(rng, boxes[int(rng.integers(len(boxes)))], self.zoom, height, width)
+        return replace(around, mirrored=view.mirrored)
 
     def _asked(
         self, rng: np.random.Generator, questions: list[Question], placement: Placement, where: str

@@ -51,6 +51,8 @@ class Concepts(ShardDataModule):
         annotator: Whose answer counts in training where there are several, as in SA-Co/Gold: the "first" one's, or one
             "drawn" for each phrase and epoch. In validation it is the first one's.
         augmentation: What to vary in training, or None.
+        zoom: Show a square around one instance in training, its side between these two, in longest sides of the
+            instance; None for the crops of `augmentation`. What is small is learnt sooner when it is seen large.
         max_shards: See there.
         max_samples: See there.
         samples: See there.
@@ -75,6 +77,7 @@ class Concepts(ShardDataModule):
         max_instances: int = 64,
         annotator: Annotator = "first",
         augmentation: Augmentation | None = None,
+        zoom: tuple[float, float] | None = None,
         max_shards: int | None = None,
         max_samples: int | None = None,
         samples: int | None = None,
@@ -87,14 +90,15 @@ class Concepts(ShardDataModule):
         self.max_positives, self.max_negatives = max_positives, max_negatives
         self.hard_negative_share, self.max_instances = hard_negative_share, max_instances
         self.annotator: Annotator = annotator
-        self.augmentation = augmentation
+        self.augmentation, self.zoom = augmentation, zoom
 
     def transform(self, contract: Contract, train: bool) -> ConceptTransform:
         """Varied in training only."""
         choice = PhraseChoice(
             self.max_positives, self.max_negatives, self.hard_negative_share, self.max_instances, self.annotator
         )
-        return ConceptTransform(contract, self.augmentation if train else None, choice, seed=self.seed, train=train)
+        varied = self.augmentation if train else None
+        return ConceptTransform(contract, varied, choice, seed=self.seed, train=train, zoom=self.zoom)
 
     def doubts(self, manifest: dict[str, Any]) -> list[str]:
         """Whether there is any negative, by the counts of the conversion."""

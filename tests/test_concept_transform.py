@@ -248,3 +248,16 @@ def test_placement_mirrors_boxes_within_the_view():
 def test_damage_is_named(path: tuple[Any, ...], value: Any, message: str):
     with pytest.raises(UserError, match=message):
         whole_view()(grey_jpeg(), changed(concept_record(), *path, to=value), "a", where="s")
+
+
+def test_a_zoom_shows_an_instance_whole():
+    transform = ConceptTransform(contract(60, 60), STILL, zoom=(1.2, 1.2))
+    record = {**concept_record(), "annotations": [annotation(1, rectangle(HEIGHT, WIDTH, 2, 20, 10, 6))]}
+    record["phrases"] = [phrase("dog", [1])]
+    found = {tuple(transform(grey_jpeg(), record, "a", epoch).boxes[0].tolist()) for epoch in range(30)}
+    # A square of 16 pixels, the least that is shown, on a canvas of 60: the instance keeps its 6 x 10 pixels.
+    sizes = {(round(x1 - x0, 2), round(y1 - y0, 2)) for x0, y0, x1, y1 in found}
+    assert sizes == {(22.5, 37.5)}
+    assert len(found) > 5
+    with pytest.raises(UserError, match=r"data\.zoom is \[0\.5, 2\]; give 1 <= smallest <= largest$"):
+        ConceptTransform(contract(60, 60), zoom=(0.5, 2))

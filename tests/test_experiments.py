@@ -32,10 +32,11 @@ ABLATION_FREEZING = tuple(f"toy/ablation_freezing{part}.yaml" for part in ("", "
 ABLATIONS3 = (*ABLATION_FREEZING, "toy/ablation_negatives.yaml")
 UNDER |= {name: ["toy/stage3.yaml", *ABLATION_FREEZING[:1]] for name in ABLATION_FREEZING}
 UNDER["toy/ablation_negatives.yaml"] = ["toy/stage3.yaml"]
-TEACHER_MEMORY = tuple(f"toy/teacher_memory_{part}.yaml" for part in ("start", "middle", "long"))
+TEACHER_MEMORY = tuple(f"toy/teacher_memory_{part}.yaml" for part in ("start", "small", "long"))
 STAGE2 = ("stage2.yaml", "toy/stage2.yaml", "toy/ablation_memory.yaml", *TEACHER_MEMORY)
-STAGE3 = ("stage3.yaml", "toy/stage3.yaml", "toy/teacher_concepts.yaml", *ABLATIONS3)
+STAGE3 = ("stage3.yaml", "toy/stage3.yaml", "toy/teacher_concepts.yaml", "toy/teacher_concepts_fine.yaml", *ABLATIONS3)
 TEXT = ("text.yaml", "toy/text.yaml")
+NAMED = ("toy/teacher_words.yaml", "toy/teacher_things.yaml")
 
 
 def fit_of(name: str, *more: str) -> list[str]:
@@ -198,8 +199,8 @@ TOYS = {
 
 
 def test_every_toy_is_fitted() -> None:
-    # Stage 2 has a test of its own, with clips, stage 3 one with concepts, and the text encoders one with phrases.
-    assert {*TOYS, *STAGE2[1:], *TEXT[1:], *STAGE3[1:]} == {name for name in FILES if name.startswith("toy/")}
+    # Tests of their own: stage 2 with clips, stage 3 and words with concepts, and the text encoders with phrases.
+    assert {*TOYS, *STAGE2[1:], *TEXT[1:], *STAGE3[1:], *NAMED} == {name for name in FILES if name.startswith("toy/")}
 
 
 @pytest.mark.parametrize("name", TOYS)

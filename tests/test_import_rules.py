@@ -52,7 +52,7 @@ ALLOWED = {
     "phd.family": "ablation bench student contract segmenter",
     "phd.report": "evaluate predict predict_concepts video_predictor draw draw_detections film_strip loading outputs "
     "contract segmenter errors",
-    "phd.stages": "batches losses metrics prompts concept_prompts teachers student heads loading outputs contract "
+    "phd.stages": "batches losses metrics prompts concept_prompts teachers student heads text loading outputs contract "
     "segmenter errors",
     "phd.training_cli": "stages errors callbacks datamodules",
     "phd.commands": "*",

@@ -1,4 +1,4 @@
-"""The three LightningModules."""
+"""The three LightningModules, and those of text encoders and of the embedded teacher."""
 
 from phd.stages.clip_prompts import ClipMix
 from phd.stages.clip_terms import TrackingLosses
@@ -8,6 +8,7 @@ from phd.stages.concept_prompts import ConceptMix
 from phd.stages.concept_rates import PartRates
 from phd.stages.encoder_distill import EncoderDistill, Losses, Phase, PromptMix
 from phd.stages.memory_distill import MemoryDistill
+from phd.stages.named_things import NamedThings
 from phd.stages.text_distill import TextDistill, TextLosses
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "EncoderDistill",
     "Losses",
     "MemoryDistill",
+    "NamedThings",
     "PartRates",
     "Phase",
     "PromptMix",

@@ -30,6 +30,16 @@ MEMORY_PARTS = (
     "tracker_model.no_object_pointer",
     "tracker_model.occlusion_spatial_embedding_parameter",
 )
+DETECTOR_PARTS = (
+    "detector_model.vision_encoder.neck.",
+    "detector_model.text_encoder.",
+    "detector_model.text_projection.",
+    "detector_model.geometry_encoder.",
+    "detector_model.detr_encoder.",
+    "detector_model.detr_decoder.",
+    "detector_model.dot_product_scoring.",
+    "detector_model.mask_decoder.",
+)
 # What `make toy-teacher` trains; everything else keeps its seeded start.
 TRAINED_PARTS = (
     "detector_model.vision_encoder.backbone.",
@@ -39,6 +49,7 @@ TRAINED_PARTS = (
     "tracker_model.mask_decoder.",
     "tracker_model.no_memory_embedding",
     *MEMORY_PARTS,
+    *DETECTOR_PARTS,
 )
 PATCH = 8
 POSITION_SCALE = 0.35
@@ -185,8 +196,8 @@ def settle_scales(model: Any) -> None:
 def shipped_toy(image_size: int = TOY_SIZE) -> Teacher:
     """The trained toy.
 
-    The file holds, in fp16, what was trained. Parts that it lacks (detector, text, and the memory until one is shipped
-    that tracks well) are drawn from the seed.
+    The file holds, in fp16, what was trained. Parts that it lacks (detector, text and memory, until those are shipped
+    that detect and track well) are drawn from the seed.
 
     Raises:
         UserError: The file is not there.
