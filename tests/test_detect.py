@@ -266,3 +266,26 @@ def test_text_features_detach(teacher: Teacher) -> None:
     assert text.tokens.requires_grad
     assert not text.detach().tokens.requires_grad
     assert replace(text, cut=2).detach().cut == 2
+
+
+@torch.no_grad()
+def test_masks_of_some_pairs(teacher: Teacher, features: ImageFeatures) -> None:
+    text = teacher.encode_text(PHRASES)
+    whole = teacher.detect(features, text, IMAGE_INDEX)
+    drawn = torch.zeros(len(PHRASES), dtype=torch.bool)
+    drawn[1] = True
+    some = teacher.detect(features, text, IMAGE_INDEX, drawn=drawn)
+    assert isinstance(some.masks, QueryMasks)
+    assert len(some.masks.pixels) == 1
+    assert_close(some.logits, whole.logits)
+    pair, query = torch.tensor([1, 1]), torch.tensor([3, 0])
+    assert_close(some.masks_at(pair, query), whole.masks_at(pair, query))
+    assert some.semantic is not None
+    assert whole.semantic is not None
+    assert_close(some.semantic[1], whole.semantic[1])
+    assert (some.semantic[~drawn] == 0).all()
+    # Without any, one pair's are made all the same, so that every weight has a gradient.
+    none = teacher.detect(features, text, IMAGE_INDEX, drawn=torch.zeros_like(drawn))
+    assert isinstance(none.masks, QueryMasks)
+    assert none.masks.rows is not None
+    assert none.masks.rows.tolist() == [0, *[-1] * (len(PHRASES) - 1)]

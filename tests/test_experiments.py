@@ -62,6 +62,8 @@ def test_there_is_a_file_for_each_backbone() -> None:
 def test_files_parse(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     config = parsed(fit_of(name), capsys)
     stage, data = ("MemoryDistill", "Clips") if name in STAGE2 else ("EncoderDistill", "SA1B")
+    if name in NAMED:
+        stage, data = "NamedThings", "Concepts"
     stage, data = ("TextDistill", "Phrases") if name in TEXT else (stage, data)
     stage, data = ("ConceptFinetune", "Concepts") if name in STAGE3 else (stage, data)
     assert config["model"]["class_path"] == f"phd.stages.{stage}"

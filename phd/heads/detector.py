@@ -76,9 +76,10 @@ def detect_pairs(
         mask[chosen],
     )
     answer.masks = _masks(parts, queries, pixels, rows)
-    answer.semantic = (
-        semantic if rows is None else semantic.new_zeros(len(rows), *semantic.shape[1:]).index_put((chosen,), semantic)
-    )
+    if rows is None:
+        answer.semantic = semantic
+    else:
+        answer.semantic = torch.where((rows >= 0)[:, None, None, None], semantic[rows.clamp(min=0)], 0.0)
     answer.auxiliary = layers[:-1] if auxiliary else []
     if one_to_many:
         queries, references = decode_one_to_many(parts["detr_decoder"], **inputs)

@@ -96,7 +96,7 @@ def pooled(cells: Tensor, batch: ConceptBatch) -> Tensor:
         cells: (B, C, h, w).
         batch: Images with K instances.
     """
-    cover = F.adaptive_avg_pool2d(batch.masks.float(), cells.shape[-2:])
+    cover = F.adaptive_avg_pool2d(batch.masks.float(), (cells.shape[-2], cells.shape[-1]))
     least = torch.minimum(cover.amax((1, 2), keepdim=True), cover.new_tensor(LEAST_COVERAGE))
     cover = cover * (cover >= least)
     weight = cover / cover.sum((1, 2), keepdim=True).clamp(min=1e-6)
