@@ -139,9 +139,11 @@ class ConceptTransform:
     def _view(self, rng: np.random.Generator, questions: list[Question], height: int, width: int) -> View:
         """What is shown of the image."""
         view = draw_view(rng, self.augmentation, height, width, flip=not names_a_side(questions))
+        if self.zoom is None:
+            return view
         boxes = [rle.bounding_box(each["segmentation"]) for question in questions for each in question.instances]
         boxes = [box for box in boxes if box[2] > 0]
-        if self.zoom is None or not boxes:
+        if not boxes:
             return view
         around = draw_view_around(rng, boxes[int(rng.integers(len(boxes)))], self.zoom, height, width)
         return replace(around, mirrored=view.mirrored)

@@ -140,7 +140,7 @@ def test_the_section(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["freezing", "negatives"])
 def test_make_runs_the_command(kind: str) -> None:
-    make = ["make", "--dry-run", f"ablation-{kind}", "FIRST_SEED=4", "ARGS=--model.lr=1"]
+    make = ["make", "--dry-run", "--no-print-directory", f"ablation-{kind}", "FIRST_SEED=4", "ARGS=--model.lr=1"]
     printed = subprocess.run(make, cwd=EXPERIMENTS.parent, capture_output=True, text=True, check=True).stdout
     command = f"phd ablation {kind} runs/ablation/{kind} --first-seed 4 --results docs/results.md -- --model.lr=1"
     assert printed.splitlines()[-1].endswith(command)

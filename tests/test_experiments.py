@@ -36,7 +36,7 @@ TEACHER_MEMORY = tuple(f"toy/teacher_memory_{part}.yaml" for part in ("start", "
 STAGE2 = ("stage2.yaml", "toy/stage2.yaml", "toy/ablation_memory.yaml", *TEACHER_MEMORY)
 STAGE3 = ("stage3.yaml", "toy/stage3.yaml", "toy/teacher_concepts.yaml", "toy/teacher_concepts_fine.yaml", *ABLATIONS3)
 TEXT = ("text.yaml", "toy/text.yaml")
-NAMED = ("toy/teacher_words.yaml", "toy/teacher_things.yaml")
+NAMED = tuple(f"toy/teacher_{part}.yaml" for part in ("words_start", "words", "words_scenes", "things_small", "things"))
 
 
 def fit_of(name: str, *more: str) -> list[str]:

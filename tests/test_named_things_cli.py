@@ -19,7 +19,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return concept_shards(tmp_path_factory.mktemp("scenes") / "shards")
 
 
-@pytest.mark.parametrize("name", ["toy/teacher_words.yaml", "toy/teacher_things.yaml"])
+@pytest.mark.parametrize("name", ["toy/teacher_words.yaml", "toy/teacher_words_scenes.yaml", "toy/teacher_things.yaml"])
 def test_words_are_learnt(name: str, tmp_path: Path, shards: Path, toy_folder: Path) -> None:
     folder = two_steps(name, tmp_path, shards, f"--model.segmenter={toy_folder}", *SMALL)
     metrics = columns(folder)

@@ -10,9 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
-from phd.commands.steps import fit_once, require_recipes
+from phd.commands.steps import fit_once
 from phd.errors import UserError
 
 if TYPE_CHECKING:
@@ -114,16 +112,6 @@ def identity(
         "recipe": hashlib.sha256(b"".join(files)).hexdigest(),
         "more": more,
     }
-
-
-def data_settings(options: argparse.Namespace, recipe: str) -> dict[str, Any]:
-    """The settings of the data module that a YAML file under `toy` has.
-
-    Raises:
-        UserError: There is no such file.
-    """
-    require_recipes(options.experiments, [recipe])
-    return yaml.safe_load((options.experiments / "toy" / f"{recipe}.yaml").read_text())["data"]["init_args"]
 
 
 def train(protocol: Protocol, run: Run, folder: Path) -> Path:

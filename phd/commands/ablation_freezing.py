@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from phd.commands.ablation_common import add_numbers, data_settings, require_positive
+from phd.commands.ablation_common import add_numbers, require_positive
 from phd.commands.ablation_concepts import Kind, conduct
+from phd.commands.steps import settings_of
 from phd.errors import UserError
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def require_scenes(options: argparse.Namespace, epoch: int) -> None:
     Raises:
         UserError: There are too few training scenes for its steps.
     """
-    recipe = data_settings(options, RECIPES[-1])
+    recipe = settings_of(options.experiments, RECIPES[-1], "data")
     least = epoch * recipe["batch_size"] + recipe["val_samples"]
     if options.train_scenes < least:
         raise UserError(

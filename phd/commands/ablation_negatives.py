@@ -6,8 +6,9 @@ import argparse
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from phd.commands.ablation_common import add_numbers, data_settings
+from phd.commands.ablation_common import add_numbers
 from phd.commands.ablation_concepts import Kind, conduct
+from phd.commands.steps import settings_of
 
 if TYPE_CHECKING:
     from phd.ablation.plan import Variant
@@ -33,7 +34,7 @@ def run(options: argparse.Namespace, more: list[str]) -> None:
     """Train and measure what is not there yet, and write table, plot and section."""
     from phd.ablation.negatives import HARD_NEGATIVES, NAME, NAMES, POSITIVES, negatives_variant
 
-    recipe = data_settings(options, RECIPES[-1])
+    recipe = settings_of(options.experiments, RECIPES[-1], "data")
     factor = HARD_NEGATIVES // POSITIVES
     kind = Kind(
         name=NAME,

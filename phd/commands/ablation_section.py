@@ -13,9 +13,9 @@ from typing import Any
 from phd.ablation.run import Outcome
 from phd.ablation.table import put_between
 from phd.bench.timing import environment
-from phd.commands.ablation_common import Numbers, Protocol, data_settings
+from phd.commands.ablation_common import Numbers, Protocol
 from phd.commands.json_file import write_json
-from phd.commands.steps import say
+from phd.commands.steps import say, settings_of
 from phd.teachers import EMBEDDED
 
 
@@ -39,7 +39,7 @@ def about_runs(
         "date": datetime.now(UTC).date().isoformat(),
         "minutes": round(seconds / 60),
         "seeds": sorted({each.run.seed for each in outcomes}),
-        "recipe": data_settings(options, protocol.recipes[-1]),
+        "recipe": settings_of(options.experiments, protocol.recipes[-1], "data"),
         "command": command(name, options, protocol, numbers),
     }
 

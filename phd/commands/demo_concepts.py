@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 
 from phd.commands.demo_images import TEST_SEED, TRAIN_SEED
-from phd.commands.steps import World, evaluate_once, fit_once, once, recipe, say, world_shards
+from phd.commands.steps import World, evaluate_once, fit_once, once, recipe, say, settings_of, world_shards
 
 TRAIN, TEST, PICTURES = 672, 40, 3
 
@@ -62,13 +62,12 @@ def section(numbers: dict[str, str], test: Path, teacher: str) -> str:
 def new_text(student: Path, folder: Path, experiments: Path, teacher: str) -> None:
     """The student of stage 2 with the text encoder that the recipe asks for, as stage 3 would give it."""
     import torch
-    import yaml
 
     from phd.stages.concept_start import settle_text
     from phd.student import Student
     from phd.teachers import load_teacher
 
-    settings = yaml.safe_load((experiments / "toy" / "stage3.yaml").read_text())["model"]["init_args"]
+    settings = settings_of(experiments, "stage3", "model")
     model = Student.from_pretrained(student)
     torch.manual_seed(0)
     settle_text(model, settings["text"], settings.get("text_context"), replace=False, teacher=load_teacher(teacher))

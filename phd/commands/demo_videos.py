@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from phd.commands.demo_images import TEST_SEED, TRAIN_SEED
-from phd.commands.steps import World, evaluate_once, fit_once, once, recipe, say, world_shards
+from phd.commands.steps import World, evaluate_once, fit_once, once, recipe, say, settings_of, world_shards
 
 TRAIN, TEST, STRIPS = 72, 8, 2
 # Two processes that render; training clips of 3 to 4 seconds have enough frames.
@@ -75,12 +75,11 @@ def section(numbers: dict[str, str], test: Path, teacher: str) -> str:
 def new_memory(student: Path, folder: Path, experiments: Path) -> None:
     """The student of stage 1 with the new memory that the recipe asks for."""
     import torch
-    import yaml
 
     from phd.heads.memory.compressors import MemorySettings
     from phd.student import Student
 
-    settings = yaml.safe_load((experiments / "toy" / "stage2.yaml").read_text())["model"]["init_args"]["memory"]
+    settings = settings_of(experiments, "stage2", "model")["memory"]
     model = Student.from_pretrained(student)
     torch.manual_seed(0)
     model.set_memory(MemorySettings(**settings))

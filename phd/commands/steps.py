@@ -6,8 +6,9 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+import yaml
 from rich.console import Console
 
 from phd.errors import UserError
@@ -83,6 +84,16 @@ def recipe(experiments: Path, name: str, shards: Path) -> list[str]:
     """The arguments of `phd fit` for `toy/NAME.yaml` on these shards."""
     files = [experiments / "trainer.yaml", experiments / "toy" / f"{name}.yaml"]
     return [*(word for file in files for word in ("-c", str(file))), f"--data.root={shards}"]
+
+
+def settings_of(experiments: Path, name: str, section: Literal["model", "data"]) -> dict[str, Any]:
+    """The `init_args` of a section of `toy/NAME.yaml`.
+
+    Raises:
+        UserError: There is no such file.
+    """
+    require_recipes(experiments, [name])
+    return yaml.safe_load((experiments / "toy" / f"{name}.yaml").read_text())[section]["init_args"]
 
 
 def fit_once(folder: Path, arguments: list[str]) -> Path:

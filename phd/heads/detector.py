@@ -152,9 +152,13 @@ def _layers(
 
 def _chosen(drawn: Tensor | None) -> tuple[Tensor | slice, Tensor | None]:
     """Which pairs get pixels, and the row of each pair among them; at least one, so that all parts have a gradient."""
-    if drawn is None or bool(drawn.all()):
+    if drawn is None:
         return slice(None), None
-    chosen = drawn.nonzero().squeeze(1) if bool(drawn.any()) else drawn.new_zeros(1, dtype=torch.long)
+    chosen = drawn.nonzero().squeeze(1)
+    if len(chosen) == len(drawn):
+        return slice(None), None
+    if not len(chosen):
+        chosen = chosen.new_zeros(1)
     rows = torch.full(drawn.shape, -1, device=drawn.device).index_put(
         (chosen,), torch.arange(len(chosen), device=drawn.device)
     )

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import html
-import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from phd.loading import load_segmenter
 from phd.outputs import LabelledConcepts
-from phd.predict import ImagePredictor
+from phd.report.models import evaluations, predictors
 from phd.report.page import figure, protocol_details, share, table
 from phd.report.phrases import phrase_rows
 from phd.report.reliability import reliability_diagram
@@ -28,12 +25,8 @@ def concept_section(paths: dict[str, str], samples: Sequence[LabelledConcepts], 
         samples: Images to show.
         teacher: Its name.
     """
-    before, after = (json.loads(Path(paths[name]).read_text()) for name in ("before", "after"))
-    models = {
-        "teacher": ImagePredictor(load_segmenter(teacher)),
-        "student before": ImagePredictor(load_segmenter(paths["untrained"])),
-        "student after": ImagePredictor(load_segmenter(paths["student"])),
-    }
+    before, after = evaluations(paths)
+    models = predictors(paths, teacher)
     parts = ["<h2>Stage 3: concepts</h2>", concept_table(before, after), reliability_figure(before, after)]
     return "\n".join(parts + [phrase_rows(models, sample) for sample in samples])
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -13,9 +11,9 @@ from pycocotools import mask as coco_mask
 
 from phd.draw import overlay
 from phd.evaluate.clicks import first_click
-from phd.loading import load_segmenter
 from phd.outputs import LabelledImage
 from phd.predict import ImagePredictor
+from phd.report.models import evaluations, predictors
 from phd.report.page import figure, protocol_details, table
 
 ROWS = {
@@ -35,12 +33,8 @@ def image_section(paths: dict[str, str], samples: Sequence[LabelledImage], teach
         samples: Images to show.
         teacher: Its name.
     """
-    before, after = (json.loads(Path(paths[name]).read_text()) for name in ("before", "after"))
-    models = {
-        "teacher": ImagePredictor(load_segmenter(teacher)),
-        "student before": ImagePredictor(load_segmenter(paths["untrained"])),
-        "student after": ImagePredictor(load_segmenter(paths["student"])),
-    }
+    before, after = evaluations(paths)
+    models = predictors(paths, teacher)
     parts = ["<h2>Stage 1: the image encoder</h2>", image_table(before, after)]
     return "\n".join(parts + [image_row(models, sample, number) for number, sample in enumerate(samples)])
 

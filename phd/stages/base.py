@@ -118,14 +118,17 @@ class Stage(L.LightningModule):
         named[f"{prefix}/loss"] = output.loss
         self.log_dict(named, batch_size=output.batch_size, sync_dist=prefix == "val")
 
-    def configure_optimizers(self) -> dict[str, Any]:
-        """AdamW with a warm-up and a cosine per step."""
+    def optimised_groups(self) -> list[dict[str, Any]]:
+        """Groups of parameters for AdamW; a stage with several rates has its own."""
         parameters = [p for p in self.learner.parameters() if p.requires_grad]
-        groups = [
+        return [
             {"params": [p for p in parameters if p.ndim > 1], "weight_decay": self.weight_decay},
             {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
         ]
-        optimizer = torch.optim.AdamW(groups, lr=self.lr)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """AdamW with a warm-up and the schedule, per step."""
+        optimizer = torch.optim.AdamW(self.optimised_groups(), lr=self.lr)
         total = int(self.trainer.estimated_stepping_batches)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self._rate(step, total))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

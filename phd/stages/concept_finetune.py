@@ -148,13 +148,10 @@ class ConceptFinetune(Stage):
     def _rated(self) -> list[tuple[float, nn.Parameter]]:
         return list(rated_parameters(self.learner, self.rates, tracker="tracker" in self.branches))
 
-    def configure_optimizers(self) -> dict[str, Any]:
-        """AdamW with a rate for each part, a warm-up and the schedule, per step."""
+    def optimised_groups(self) -> list[dict[str, Any]]:
+        """See `Stage.optimised_groups`; a rate for each part."""
         trained = [(factor, parameter) for factor, parameter in self._rated() if parameter.requires_grad]
-        optimizer = torch.optim.AdamW(parameter_groups(trained, self.lr, self.weight_decay), lr=self.lr)
-        total = int(self.trainer.estimated_stepping_batches)
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self._rate(step, total))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        return parameter_groups(trained, self.lr, self.weight_decay)
 
     def _rate(self, step: int, total: int) -> float:
         return super()._rate(step, total) if self.schedule == "cosine" else reciprocal_root(step, total, self.warmup)

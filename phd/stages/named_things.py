@@ -45,16 +45,10 @@ class NamedThings(EncoderDistill):
         widths = {"trunk": self.contract.trunk[-1].channels, "tracker": self.contract.tracker[-1].channels}
         self.words = nn.ModuleDict({place: nn.Linear(width, WORD_VOCABULARY) for place, width in widths.items()})
 
-    def configure_optimizers(self) -> dict[str, Any]:
-        """That of every stage, and a rate for the words."""
-        found = super().configure_optimizers()
-        parameters = list(self.words.parameters())
-        found["optimizer"].add_param_group({"params": parameters, "lr": WORDS_RATE * self.lr, "weight_decay": 0.0})
-        total, optimizer = int(self.trainer.estimated_stepping_batches), found["optimizer"]
-        found["lr_scheduler"]["scheduler"] = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: self._rate(step, total)
-        )
-        return found
+    def optimised_groups(self) -> list[dict[str, Any]]:
+        """See `Stage.optimised_groups`; the words have a rate of their own."""
+        words = {"params": list(self.words.parameters()), "lr": WORDS_RATE * self.lr, "weight_decay": 0.0}
+        return [*super().optimised_groups(), words]
 
     def step(self, batch: Any, train: bool) -> StepOutput:
         """See `EncoderDistill.step`; the words are a term of their own."""
