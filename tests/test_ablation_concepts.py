@@ -204,5 +204,5 @@ def test_command(
     stamp = (folders[0] / "result.json").stat().st_mtime_ns
     run([*command, "--only", names[0], *small])
     assert (folders[0] / "result.json").stat().st_mtime_ns == stamp
-    with pytest.raises(UserError, match=f"holds an ablation with steps {steps}, not 4"):
+    with pytest.raises(UserError, match=f"holds results of steps {steps}, not 4"):
         run([*command, "--steps", "4", *small])

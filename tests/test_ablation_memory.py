@@ -173,5 +173,5 @@ def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, toy_folder: Pa
     run([*command, "--first-seed", "5", "--only", "dense", "--", "--data.clip_length=3"])
     assert (out / "runs" / "dense-seed0" / "result.json").stat().st_mtime_ns == before
     assert [each["seed"] for each in json.loads((out / "results.json").read_text())["runs"]] == [5]
-    with pytest.raises(UserError, match="holds an ablation with steps 2, not 3"):
+    with pytest.raises(UserError, match="holds results of steps 2, not 3"):
         run([*command, "--steps", "3", "--", "--data.clip_length=3"])

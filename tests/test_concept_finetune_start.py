@@ -137,6 +137,9 @@ def test_a_student_keeps_the_encoder_that_it_has(
         settle_text(student, "teacher", None, True, None)
     settle_text(student, "teacher", 8, True, teacher)
     assert (student.config.text_context, student.text is before) == (8, False)
+    assert "new weights" not in "".join(capsys.readouterr())
+    settle_text(student, "mobileclip_s0", None, True, None)
+    assert "mobileclip_s0 starts from new weights; `make text TEXT=mobileclip_s0`" in "".join(capsys.readouterr())
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from callbacks import LogTextCosine
 from datamodules.phrases import Phrases, hold_out, read_phrases
 from phd.cli import run
 from phd.errors import UserError
@@ -124,3 +125,15 @@ def test_settings(toy_folder: Path, tmp_path: Path) -> None:
     text.save(tmp_path / "text")
     with pytest.raises(UserError, match=r"vocabulary and width \(512, 32\), but the teacher's are \(512, 128\)"):
         TextDistill(teacher=str(toy_folder), init_from=str(tmp_path / "text"))
+
+
+def test_cut_phrases_are_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+    logger = LogTextCosine()
+    values = {"text_cosine": torch.tensor(0.5), "text_cut": torch.tensor(0.25)}
+    assert logger.summarise({**values, "text_cut": torch.tensor(0.0)}).keys() == values.keys()
+    assert capsys.readouterr().err == ""
+    logger.summarise(values)
+    logger.summarise(values)
+    said = capsys.readouterr().err
+    assert said.startswith("25.0% of the phrases for validation are longer than the text encoder reads")
+    assert said.count("\n") == 1

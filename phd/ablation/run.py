@@ -48,7 +48,7 @@ def claim(out: Path, identity: dict[str, Any]) -> None:
         for name in sorted({*held, *mine}):
             if held.get(name) != mine.get(name):
                 raise UserError(
-                    f"{out}: holds an ablation with {name} {held.get(name)}, not {mine.get(name)}; name another "
+                    f"{out}: holds results of {name} {held.get(name)}, not {mine.get(name)}; name another "
                     f"folder, or delete this one"
                 )
         return

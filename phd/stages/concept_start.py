@@ -11,6 +11,7 @@ from phd.stages.prompt_loop import Supervision
 from phd.student import Student
 from phd.student.notices import notice
 from phd.teachers import Teacher
+from phd.text import MOBILECLIP
 
 
 def check_start(teacher: str, learner: str, supervision: Supervision, losses: ConceptLosses) -> None:
@@ -71,6 +72,8 @@ def settle_text(
         kept, config = has_one and not replace, learner.config
         if text is not None and not kept:
             learner.set_text(text, teacher, context)
+            if text in MOBILECLIP:
+                notice(f"model.text: {text} starts from new weights; `make text TEXT={text}` distils it first")
         elif kept and text is not None:
             notice(
                 f"text encoder {config.text}, {config.text_context} tokens: kept (model.replace_text puts {text} there)"
