@@ -107,9 +107,21 @@ def test_a_phase_with_masks_teaches_both() -> None:
     assert stage.words["tracker"].weight.grad is not None
 
 
-def test_bad_settings() -> None:
-    with pytest.raises(UserError, match=r"model\.names is -1"):
-        build(names=-1.0)
+@pytest.mark.parametrize("masks", [False, True])
+def test_borders_are_a_term_of_their_own(masks: bool) -> None:
+    stage = build(losses=Losses([Phase(dice=1.0) if masks else Phase()]), names=0.0, extents=3.0)
+    output = stage_step(stage)
+    rest = output.terms["dice"] if masks else 0.0
+    assert output.loss.item() == pytest.approx((rest + 3.0 * output.terms["extents"]).item(), rel=1e-5)
+    output.loss.backward()
+    assert stage.borders["tracker" if masks else "trunk"].weight.grad is not None
+    assert any(parameter.grad is not None for parameter in stage.learner.trunk.parameters())
+
+
+@pytest.mark.parametrize(("setting", "value"), [("names", -1), ("extents", -0.5), ("max_masks", 0)])
+def test_bad_settings(setting: str, value: float) -> None:
+    with pytest.raises(UserError, match=rf"model\.{setting} is {value}"):
+        build(**{setting: value})
 
 
 def stage_step(stage: NamedThings) -> StepOutput:

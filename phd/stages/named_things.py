@@ -1,4 +1,4 @@
-"""Before concepts: points and boxes as in stage 1, while each cell learns the words for the thing it shows.
+"""Before concepts: points and boxes as in stage 1, while each cell learns words and borders of the thing it shows.
 
 SAM 3's trunk comes from the Perception Encoder (arXiv 2504.13181), which has learnt from captions what things are
 called; its detector and its tracker are trained on top. A trunk that has only learnt where things end keeps little of
@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from phd.batches import ConceptBatch, ImageBatch
 from phd.errors import UserError
+from phd.losses.extents import extents_loss
 from phd.outputs import StepOutput
 from phd.stages.encoder_distill import EncoderDistill
 from phd.stages.joint import joint_shares
@@ -29,45 +30,57 @@ WORDS_RATE = 2.0
 class NamedThings(EncoderDistill):
     """Train trunk, neck and mask decoder of a segmenter of the embedded world on images with noun phrases.
 
-    In a phase without any mask term the trunk learns words alone, at a small part of the cost.
+    In a phase without any mask term the trunk learns words and borders alone, at a small part of the cost.
 
     Args:
         names: Weight of the words.
+        extents: Weight of the borders, which a detector's boxes and a tracker's masks need.
         max_masks: Instances of an image that are asked for by points and boxes.
         others: Those of `EncoderDistill`.
     """
 
-    def __init__(self, names: float = 1.0, max_masks: int = 6, **others: Any) -> None:
-        if names < 0 or max_masks < 1:
-            raise UserError(f"model.names is {names} and model.max_masks {max_masks}; give at least 0 and 1")
+    def __init__(self, names: float = 1.0, extents: float = 0.0, max_masks: int = 6, **others: Any) -> None:
+        low = [f"model.{name} is {value}" for name, value in {"names": names, "extents": extents}.items() if value < 0]
+        if low:
+            raise UserError(f"{low[0]}; give at least 0")
+        if max_masks < 1:
+            raise UserError(f"model.max_masks is {max_masks}; give at least 1")
         super().__init__(**others)
-        self.names, self.max_masks = names, max_masks
+        self.names, self.extents, self.max_masks = names, extents, max_masks
         widths = {"trunk": self.contract.trunk[-1].channels, "tracker": self.contract.tracker[-1].channels}
         self.words = nn.ModuleDict({place: nn.Linear(width, WORD_VOCABULARY) for place, width in widths.items()})
+        self.borders = nn.ModuleDict({place: nn.Conv2d(width, 4, 1) for place, width in widths.items()})
 
     def optimised_groups(self) -> list[dict[str, Any]]:
-        """See `Stage.optimised_groups`; the words have a rate of their own."""
-        words = {"params": list(self.words.parameters()), "lr": WORDS_RATE * self.lr, "weight_decay": 0.0}
-        return [*super().optimised_groups(), words]
+        """See `Stage.optimised_groups`; words and borders have a rate of their own."""
+        new = [*self.words.parameters(), *self.borders.parameters()]
+        return [*super().optimised_groups(), {"params": new, "lr": WORDS_RATE * self.lr, "weight_decay": 0.0}]
 
     def step(self, batch: Any, train: bool) -> StepOutput:
-        """See `EncoderDistill.step`; the words are a term of their own."""
+        """See `EncoderDistill.step`; words and borders are terms of their own."""
         assert isinstance(batch, ConceptBatch)
         if train and not self.losses.at(self.progress).decodes:
             cells = self.learner.trunk(self.contract.normalise(batch.images, batch.content))[-1]
-            terms = self._words("trunk", cells, batch)
-            return StepOutput(loss=self.names * _mean(terms), terms=terms, batch_size=len(batch))
+            loss, terms = self._known("trunk", cells, batch)
+            return StepOutput(loss=loss, terms=terms, batch_size=len(batch))
         output = super().step(as_image_batch(batch, self.max_masks), train)
         assert output.student_features is not None
-        terms = self._words("tracker", output.student_features.tracker[-1], batch)
+        loss, terms = self._known("tracker", output.student_features.tracker[-1], batch)
         output.terms |= terms
-        output.loss = output.loss + self.names * _mean(terms)
+        output.loss = output.loss + loss
         return output
 
-    def _words(self, place: str, cells: Tensor, batch: ConceptBatch) -> dict[str, Tensor]:
-        # Most of a feature is the same in all cells; what is left has to be as large as the words' weights expect.
-        things = pooled(F.batch_norm(cells, None, None, training=True), batch)
-        return words_loss(self.words[place](things), batch)
+    def _known(self, place: str, cells: Tensor, batch: ConceptBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        # Most of a feature is the same in all cells; what is left has to be as large as the new weights expect.
+        cells = F.batch_norm(cells, None, None, training=True)
+        terms = words_loss(self.words[place](pooled(cells, batch)), batch)
+        loss = self.names * torch.stack(list(terms.values())).mean()
+        if self.extents:
+            boxes, image = batch.boxes / self.contract.image_size, batch.image_index[batch.phrase_index]
+            share = joint_shares(torch.tensor(float(len(boxes)), device=cells.device))
+            terms["extents"] = share * extents_loss(self.borders[place](cells), boxes, covered(cells, batch), image)
+            loss = loss + self.extents * terms["extents"]
+        return loss, terms
 
 
 def as_image_batch(batch: ConceptBatch, most: int) -> ImageBatch:
@@ -90,12 +103,17 @@ def pooled(cells: Tensor, batch: ConceptBatch) -> Tensor:
         cells: (B, C, h, w).
         batch: Images with K instances.
     """
-    cover = F.adaptive_avg_pool2d(batch.masks.float(), (cells.shape[-2], cells.shape[-1]))
-    least = torch.minimum(cover.amax((1, 2), keepdim=True), cover.new_tensor(LEAST_COVERAGE))
-    cover = cover * (cover >= least)
+    cover = covered(cells, batch)
     weight = cover / cover.sum((1, 2), keepdim=True).clamp(min=1e-6)
     image = batch.image_index[batch.phrase_index]
     return torch.einsum("khw,kchw->kc", weight, cells[image])
+
+
+def covered(cells: Tensor, batch: ConceptBatch) -> Tensor:
+    """How much of each cell each instance covers, (K, h, w) in [0, 1]; 0 where it covers little."""
+    cover = F.adaptive_avg_pool2d(batch.masks.float(), (cells.shape[-2], cells.shape[-1]))
+    least = torch.minimum(cover.amax((1, 2), keepdim=True), cover.new_tensor(LEAST_COVERAGE))
+    return cover * (cover >= least)
 
 
 def words_loss(logits: Tensor, batch: ConceptBatch) -> dict[str, Tensor]:
@@ -117,7 +135,3 @@ def words_loss(logits: Tensor, batch: ConceptBatch) -> dict[str, Tensor]:
         heard = logits[:, first:end].log_softmax(-1) * said[:, first:end]
         terms[kind] = -joint_shares(count) * heard.sum() / count.clamp(min=1)
     return terms
-
-
-def _mean(terms: dict[str, Tensor]) -> Tensor:
-    return torch.stack(list(terms.values())).mean()
