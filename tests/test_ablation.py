@@ -87,7 +87,7 @@ def test_a_folder_belongs_to_one_ablation(tmp_path: Path) -> None:
     claim(tmp_path / "out", {"steps": 60, "more": ["--a=1"]})
     with pytest.raises(UserError, match="holds results of steps 60, not 61"):
         claim(tmp_path / "out", {"steps": 61, "more": ["--a=1"]})
-    with pytest.raises(UserError, match="with more"):
+    with pytest.raises(UserError, match="holds results of more"):
         claim(tmp_path / "out", {"steps": 60, "more": []})
 
 

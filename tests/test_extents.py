@@ -30,6 +30,6 @@ def test_errors_are_relative_to_the_box_and_weighed_by_cover() -> None:
     offsets = torch.zeros(2, 4, 4, 4)
     offsets[1, :, 0, 1] = torch.tensor([0.5, 0.5, 1.5, 3.5])
     offsets[1, :, 3, 2] = torch.tensor([1.5, 3.5, 0.5, 2.0])
-    # The second cell is wrong by 1.5 of 2 + 4 cells and has a third of the weight; the thing without a cell is left out.
+    # The second cell is wrong by 1.5 of 2 + 4 cells and has a third of the weight; the other thing is left out.
     assert extents_loss(offsets, boxes, cover, image).item() == pytest.approx(1.5 / 6 / 3)
     assert extents_loss(offsets, boxes[:0], cover[:0], image[:0]).item() == 0.0
