@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from unittest.mock import patch
+
 import pytest
 import torch
-from tiny_concepts import rectangles
+from tiny_concepts import rectangles, stage_of
 from torch import Tensor
 
 from phd.contract import Detections
+from phd.stages import ConceptLosses, ConceptMix, PartRates
+from phd.stages.concept_rates import parameter_groups
 from phd.teachers import Teacher, load_teacher
 from phd.teachers.toy_detector import settle_detector, spread_boxes
 
@@ -80,17 +85,27 @@ def test_the_tracker_is_left_alone(teacher: Teacher) -> None:
     assert all(name.startswith("detector_model.") and any(part in name for part in parts) for name in changed)
 
 
+@pytest.mark.parametrize("masks", [0.0, 1.0])
+def test_masks_are_drawn_for_their_terms_alone(teacher: Teacher, tmp_path: Path, masks: float) -> None:
+    teacher.save(tmp_path / "toy")
+    weights = dict.fromkeys(("mask_focal", "semantic_focal", "semantic_dice", "feature_mse", "one_to_many"), 0.0)
+    losses = ConceptLosses(**weights, mask_dice=masks)
+    stage = stage_of(segmenter=str(tmp_path / "toy"), supervision="ground_truth", losses=losses)
+    batch = rectangles(stage.contract, counts=((2, 0), (1, 0), (1, 1)))
+    with patch.object(stage.learner, "detect", wraps=stage.learner.detect) as detect:
+        output = stage.step(batch, train=True)
+    drawn = detect.call_args.args[-1]
+    assert drawn.tolist() == [bool(masks and there) for there in (1, 0, 1, 0, 1, 1)]
+    assert ("mask_dice" in output.terms) == bool(masks)
+    output.loss.backward()
+
+
 @pytest.mark.slow
-def test_it_learns_a_batch(teacher: Teacher, tmp_path: object) -> None:
+def test_it_learns_a_batch(teacher: Teacher, tmp_path: Path) -> None:
     """From where it starts, boxes leave their references within some steps; the loss goes with them."""
-    from tiny_concepts import stage_of
-
-    from phd.stages import ConceptLosses, ConceptMix, PartRates
-    from phd.stages.concept_rates import parameter_groups
-
-    teacher.save(tmp_path / "toy")  # type: ignore[operator]
+    teacher.save(tmp_path / "toy")
     stage = stage_of(
-        segmenter=str(tmp_path / "toy"),  # type: ignore[operator]
+        segmenter=str(tmp_path / "toy"),
         supervision="ground_truth",
         rates=PartRates(trunk=0.0, neck=0.3, text=1.0),
         prompts=ConceptMix(phrase=1.0, exemplar=0.0, both=0.0),

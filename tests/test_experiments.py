@@ -34,9 +34,12 @@ UNDER |= {name: ["toy/stage3.yaml", *ABLATION_FREEZING[:1]] for name in ABLATION
 UNDER["toy/ablation_negatives.yaml"] = ["toy/stage3.yaml"]
 TEACHER_MEMORY = tuple(f"toy/teacher_memory_{part}.yaml" for part in ("start", "small", "long"))
 STAGE2 = ("stage2.yaml", "toy/stage2.yaml", "toy/ablation_memory.yaml", *TEACHER_MEMORY)
-STAGE3 = ("stage3.yaml", "toy/stage3.yaml", "toy/teacher_concepts.yaml", "toy/teacher_concepts_fine.yaml", *ABLATIONS3)
+TEACHER_CONCEPTS = tuple(f"toy/teacher_{part}.yaml" for part in ("boxes", "concepts", "concepts_fine"))
+STAGE3 = ("stage3.yaml", "toy/stage3.yaml", *TEACHER_CONCEPTS, *ABLATIONS3)
 TEXT = ("text.yaml", "toy/text.yaml")
-NAMED = tuple(f"toy/teacher_{part}.yaml" for part in ("words_start", "words", "words_scenes", "things_small", "things"))
+NAMED = tuple(
+    f"toy/teacher_{part}.yaml" for part in ("words_start", "words", "words_scenes", "things_small", "things", "points")
+)
 
 
 def fit_of(name: str, *more: str) -> list[str]:

@@ -13,7 +13,7 @@ from phd.batches import ConceptBatch
 from phd.errors import UserError
 from phd.outputs import StepOutput
 from phd.stages.encoder_distill import Losses, Phase
-from phd.stages.named_things import NamedThings, as_image_batch, pooled, words_loss
+from phd.stages.named_things import NamedThings, as_image_batch, covered, pooled, words_loss
 from phd.text.words import KINDS, WORD_VOCABULARY, word_ids
 
 SIDE = 32
@@ -47,18 +47,19 @@ def test_the_kinds_hold_the_words() -> None:
 
 def test_pooled_features_are_means_over_the_instance() -> None:
     cells = torch.arange(2 * 16, dtype=torch.float32).view(2, 1, 4, 4)
-    assert pooled(cells, a_batch()).squeeze(1).tolist() == [2.5, 12.5, 20.5]
+    batch = a_batch()
+    assert pooled(cells, covered(cells, batch), batch).squeeze(1).tolist() == [2.5, 12.5, 20.5]
 
 
 def test_cells_at_the_edge_do_not_count() -> None:
     batch = a_batch()
     batch.masks[0, :8, 8:9] = 1  # a quarter of the next cells
     cells = torch.arange(2 * 16, dtype=torch.float32).view(2, 1, 4, 4)
-    assert pooled(cells, batch)[0].item() == 2.5
+    assert pooled(cells, covered(cells, batch), batch)[0].item() == 2.5
     # Of a thing that fills no cell the fullest ones do.
     batch.masks[0] = 0
     batch.masks[0, 0, 0] = 1
-    assert pooled(cells, batch)[0].item() == 0.0
+    assert pooled(cells, covered(cells, batch), batch)[0].item() == 0.0
 
 
 def test_words_exclude_each_other_within_their_kind() -> None:

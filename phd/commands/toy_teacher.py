@@ -39,11 +39,13 @@ PARTS = (
     Part("teacher_words", "phrases"),
     Part("teacher_things_small", "phrases"),
     Part("teacher_words_scenes", "phrases"),
+    Part("teacher_boxes", "phrases", settles="detector"),
     Part("teacher_things", "phrases"),
+    Part("teacher_points", "phrases"),
     Part("teacher_memory_start", "clips", settles="memory"),
     Part("teacher_memory_small", "clips"),
     Part("teacher_memory_long", "clips"),
-    Part("teacher_concepts", "phrases", settles="detector"),
+    Part("teacher_concepts", "phrases"),
     Part("teacher_concepts_fine", "phrases"),
 )
 

@@ -192,7 +192,7 @@ class ConceptFinetune(Stage):
             prompts = self._corrected(prompts, mine, other, truth)
         deep, branched = train and self.losses.auxiliary > 0, train and self.losses.one_to_many > 0
         guide = None if other is None else other.reference(prompts.exemplars)
-        drawn = with_masks(truth, guide) if train else None
+        drawn = self._drawn(truth, guide) if train else None
         answer = mine.ask(prompts.exemplars, deep, branched, drawn)
         terms, loss = self._compare(answer, guide, truth)
         if theirs is not None and self.branches:
@@ -249,6 +249,11 @@ class ConceptFinetune(Stage):
             generator = self.generator(*key, 3, number)
             prompts = corrected_prompts(prompts, answer, targets, self.contract.image_size, generator)
         return prompts
+
+    def _drawn(self, truth: PhraseTargets, guide: Detections | None) -> Tensor:
+        """(P,) bool, the pairs whose masks a term compares; none without such a term."""
+        shown = with_masks(truth, guide)
+        return shown if self.losses.draws(guide is not None) else torch.zeros_like(shown)
 
     def _compare(
         self, answer: Detections, guide: Detections | None, truth: PhraseTargets

@@ -79,6 +79,11 @@ class ConceptLosses:
         """Whether a term needs a teacher."""
         return max(self.feature_mse, self.feature_relative_mse, self.teacher) > 0
 
+    def draws(self, guided: bool) -> bool:
+        """Whether a term compares masks, which are most of a step's cost; `guided` where the teacher's are there."""
+        kinds = ("mask", "semantic", *(("teacher",) if guided else ()))
+        return any(getattr(self, f"{kind}_{term}") > 0 for kind in kinds for term in ("focal", "dice"))
+
     @property
     def teacher(self) -> float:
         """The largest weight of a term that needs the teacher's detections."""

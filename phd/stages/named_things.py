@@ -73,12 +73,13 @@ class NamedThings(EncoderDistill):
     def _known(self, place: str, cells: Tensor, batch: ConceptBatch) -> tuple[Tensor, dict[str, Tensor]]:
         # Most of a feature is the same in all cells; what is left has to be as large as the new weights expect.
         cells = F.batch_norm(cells, None, None, training=True)
-        terms = words_loss(self.words[place](pooled(cells, batch)), batch)
+        cover = covered(cells, batch)
+        terms = words_loss(self.words[place](pooled(cells, cover, batch)), batch)
         loss = self.names * torch.stack(list(terms.values())).mean()
         if self.extents:
             boxes, image = batch.boxes / self.contract.image_size, batch.image_index[batch.phrase_index]
-            share = joint_shares(torch.tensor(float(len(boxes)), device=cells.device))
-            terms["extents"] = share * extents_loss(self.borders[place](cells), boxes, covered(cells, batch), image)
+            share = joint_shares((cover.sum((1, 2)) > 0).sum().float())
+            terms["extents"] = share * extents_loss(self.borders[place](cells), boxes, cover, image)
             loss = loss + self.extents * terms["extents"]
         return loss, terms
 
@@ -96,14 +97,14 @@ def as_image_batch(batch: ConceptBatch, most: int) -> ImageBatch:
     return ImageBatch(batch.images, batch.content, masks, valid, batch.keys)
 
 
-def pooled(cells: Tensor, batch: ConceptBatch) -> Tensor:
+def pooled(cells: Tensor, cover: Tensor, batch: ConceptBatch) -> Tensor:
     """The mean feature (K, C) of the cells of each instance.
 
     Args:
         cells: (B, C, h, w).
+        cover: (K, h, w), of `covered`.
         batch: Images with K instances.
     """
-    cover = covered(cells, batch)
     weight = cover / cover.sum((1, 2), keepdim=True).clamp(min=1e-6)
     image = batch.image_index[batch.phrase_index]
     return torch.einsum("khw,kchw->kc", weight, cells[image])

@@ -102,7 +102,7 @@ def toy_config(image_size: int = TOY_SIZE) -> Sam3VideoConfig:
         "text_config": text,
         "geometry_encoder_config": {**layer, "num_layers": 1, "roi_size": 3},
         "detr_encoder_config": {**layer, "num_layers": 2},
-        "detr_decoder_config": {**layer, "num_layers": 2, "num_queries": 24},
+        "detr_decoder_config": {**layer, "num_layers": 3, "num_queries": 24},
         "mask_decoder_config": {"hidden_size": WIDTH, "num_attention_heads": 4},
     }
     tracker = {
