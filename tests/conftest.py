@@ -7,8 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-# Before any test module imports transformers, the hub's client or W&B.
-os.environ |= {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "WANDB_MODE": "disabled"}
+# Before any test module imports torch, transformers, the hub's client or W&B. MKL takes fewer threads on a busy machine,
+# and sums in another order then; the tests that compare bit for bit need one.
+os.environ |= {
+    "OMP_NUM_THREADS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "HF_HUB_OFFLINE": "1",
+    "WANDB_MODE": "disabled",
+}
 
 import pytest
 
