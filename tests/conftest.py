@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-# Before any test module imports torch, transformers, the hub's client or W&B. With several threads MKL may take fewer on
-# a busy machine, and then sums in another order; the tests that compare bit for bit need one.
+# Before any test module imports torch, transformers, the hub's client or W&B. Of several threads MKL may use fewer on
+# a busy machine, and then sums in another order; the tests that compare bit for bit need one alone.
 os.environ |= {
     "OMP_NUM_THREADS": "1",
     "TOKENIZERS_PARALLELISM": "false",
