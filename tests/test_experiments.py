@@ -200,6 +200,7 @@ TOYS = {
     "toy/teacher_64.yaml": [],
     "toy/teacher_128.yaml": ["--model.segmenter={toy}", "--model.image_size=64"],
     "toy/teacher_fine.yaml": ["--model.segmenter={toy}", "--model.image_size=64"],
+    "toy/teacher_borders.yaml": ["--model.segmenter={toy}", "--model.image_size=64"],
 }
 
 

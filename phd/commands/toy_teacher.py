@@ -42,6 +42,7 @@ PARTS = (
     Part("teacher_boxes", "phrases", settles="detector"),
     Part("teacher_things", "phrases"),
     Part("teacher_points", "phrases"),
+    Part("teacher_borders"),
     Part("teacher_memory_start", "clips", settles="memory"),
     Part("teacher_memory_small", "clips"),
     Part("teacher_memory_long", "clips"),

@@ -51,6 +51,8 @@ TRAINED_PARTS = (
     *MEMORY_PARTS,
     *DETECTOR_PARTS,
 )
+# The coarsest level of both necks, which SAM 3 makes and nobody reads.
+UNREAD = ("tracker_neck.fpn_layers.3.", "detector_model.vision_encoder.neck.fpn_layers.3.")
 PATCH = 8
 POSITION_SCALE = 0.35
 
@@ -219,5 +221,5 @@ def shipped_parts(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {
         name: tensor.half().contiguous()
         for name, tensor in state.items()
-        if name.startswith(TRAINED_PARTS) and tensor.is_floating_point()
+        if name.startswith(TRAINED_PARTS) and not name.startswith(UNREAD) and tensor.is_floating_point()
     }
