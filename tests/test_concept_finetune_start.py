@@ -14,6 +14,8 @@ from torch import Tensor
 from phd.batches import ConceptBatch
 from phd.errors import UserError
 from phd.stages import ConceptFinetune, ConceptLosses, ConceptMix
+from phd.stages.concept_answers import Answerer
+from phd.stages.concept_losses import teacher_objects
 from phd.stages.concept_prompts import ConceptPrompts
 from phd.stages.concept_start import settle_text
 from phd.student import Student, TextStudent
@@ -103,6 +105,11 @@ def test_rounds_show_what_was_missed(supervision: Any, folders: tuple[Path, Path
     stage = stage_of(*folders, supervision=supervision, prompts=mix)
     stage.__class__ = Watched
     stage.learner.eval()
+    assert stage.teacher is not None
+    theirs = stage.teacher.model.encode(stage.contract.normalise(batch.images, batch.content), ("detector",))
+    asked_alone = Answerer.of(stage.teacher.model, theirs, batch, torch.zeros(4, dtype=torch.bool), 4)
+    saw = teacher_objects(asked_alone.reference()).any(1)
+    assert 0 < saw.sum() < 4
     rounds, loop = set(), cast(Any, stage.trainer.fit_loop)
     for seen in range(8):
         loop.total_batch_idx = seen
@@ -114,7 +121,8 @@ def test_rounds_show_what_was_missed(supervision: Any, folders: tuple[Path, Path
             assert (labels[[0, 2]] == 1).all()
             assert (labels[[1, 3]] == -1).all()
         if labels.shape[1] and supervision == "teacher":
-            assert (labels == 1).all()  # this teacher sees something everywhere
+            # Nor is it of the teacher's objects, whatever the data say.
+            assert torch.equal((labels == 1).any(1), saw)
     assert len(rounds) > 2
     assert max(rounds) <= 3
     stage.step(batch, train=False)

@@ -124,8 +124,8 @@ def test_earlier_layers(teacher: Teacher, images: Tensor, features: ImageFeature
     text = teacher.encode_text(PHRASES)
     answer = teacher.detect(features, text, IMAGE_INDEX, auxiliary=True)
     assert teacher.detect(features, text, IMAGE_INDEX).auxiliary == []
-    (first,) = answer.auxiliary
-    assert (first.masks, first.semantic) == (None, None)
+    first, second = answer.auxiliary
+    assert (first.masks, first.semantic, second.masks) == (None, None, None)
     # A model whose decoder ends after the first layer gives that layer's answer.
     short = stirred(new_toy(SIDE))
     decoder = short.model.detector_model.detr_decoder

@@ -43,7 +43,7 @@ def awake(teacher: Teacher) -> Teacher:
     """The teacher with an object score around 0, so that objects come and go, and with wide memories."""
     tracker = teacher.heads.tracker_model
     with torch.no_grad():
-        tracker.mask_decoder.pred_obj_score_head.proj_out.bias.fill_(0.5)
+        tracker.mask_decoder.pred_obj_score_head.proj_out.bias.fill_(1.0)
     return teacher
 
 
