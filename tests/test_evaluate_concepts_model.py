@@ -121,6 +121,20 @@ def test_a_perfect_model_and_boxes(tmp_path: Path) -> None:
     assert missed["recall_50"] == pytest.approx(0.5, abs=1e-3)
 
 
+def test_suppression(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second answer on the same thing, four fifths of it, goes where its IoU with the better one is too high."""
+    record = changed(concept_record(), "phrases", to=[phrase("dog", [1]), phrase("horse", [])])
+    record["annotations"] = record["annotations"][:1]
+    monkeypatch.setitem(ANSWERS, "dog", (0.9, [(0.95, (0, 0, 5, 6)), (0.9, (0, 0, 4, 6))]))
+    counts = {}
+    for nms in (None, 0.85, 0.75):
+        found = evaluate_concept_model(Known(), images(tmp_path / f"{nms}", record), nms=nms, progress=False)
+        counts[nms] = found["precision_50"]
+    assert counts[None] == counts[0.85] == pytest.approx(0.5, abs=1e-3)
+    assert counts[0.75] == pytest.approx(1, abs=1e-3)
+    assert found["protocol"]["predictions"].endswith("but none that overlaps a better one by an IoU above 0.75")
+
+
 def test_what_does_not_count_is_not_asked_and_counted(tmp_path: Path) -> None:
     record = concept_record()
     record["phrases"][1]["answers"][1]["exhaustive"] = False

@@ -35,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument(
         "--threshold", type=float, help="take instances with a score above it (0.05; cgF1 counts from 0.5 on)"
     )
+    model.add_argument("--nms", type=float, metavar="IOU", help="suppress masks that overlap a better one by more")
     model.add_argument("--max-images", type=int, metavar="N", help="only the first images")
     model.add_argument(
         "--save", type=Path, metavar="FILE", help="write the predictions for --pred, and beside them FILE_gt for --gt"
@@ -85,7 +86,7 @@ def check_options(options: argparse.Namespace) -> None:
         UserError: They ask for two, or for none.
     """
     files, model = (options.gt, options.pred), (options.data, options.model)
-    of_a_model = ("teacher", "threshold", "max_images", "save")
+    of_a_model = ("teacher", "threshold", "nms", "max_images", "save")
     given = [f"--{name.replace('_', '-')}" for name in of_a_model if getattr(options, name) is not None]
     if any(files) and (any(model) or given):
         raise UserError(

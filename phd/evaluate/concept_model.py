@@ -33,6 +33,7 @@ def evaluate_concept_model(
     *,
     iou_type: IouType = "segm",
     threshold: float = THRESHOLD,
+    nms: float | None = None,
     save: SavedConcepts | None = None,
     progress: bool = True,
     device: torch.device | str = "cpu",
@@ -44,6 +45,7 @@ def evaluate_concept_model(
         samples: Read once, in order.
         iou_type: Compare masks or boxes.
         threshold: Scores above it are predictions; from `SCORE_THRESHOLD` on they count for cgF1.
+        nms: Suppress a mask that overlaps a better one of its phrase by an IoU above this; SAM 3's protocol does not.
         save: Is given all predictions, and the truth.
         progress: Show progress on stderr.
         device: Where the model runs.
@@ -58,7 +60,7 @@ def evaluate_concept_model(
         model.encode_text([])  # says why
     device = torch.device(device)
     model.to(device).eval()
-    run = _Run(model, device, iou_type, threshold, save)
+    run = _Run(model, device, iou_type, (threshold, nms), save)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), disable=not progress) as bar:
         task = bar.add_task(f"detect with {model.name}", total=len(samples) if isinstance(samples, Sized) else None)
@@ -70,9 +72,15 @@ def evaluate_concept_model(
 
 class _Run:
     def __init__(
-        self, model: Segmenter, device: torch.device, iou_type: IouType, threshold: float, save: SavedConcepts | None
+        self,
+        model: Segmenter,
+        device: torch.device,
+        iou_type: IouType,
+        kept: tuple[float, float | None],
+        save: SavedConcepts | None,
     ) -> None:
-        self.model, self.device, self.threshold, self.save = model, device, threshold, save
+        self.model, self.device, self.save = model, device, save
+        self.threshold, self.nms = kept
         self.iou_type: IouType = iou_type
         self.tally, self.largest = ConceptTally(), CalibrationError()
         self.chosen: list[int] = []
@@ -107,7 +115,7 @@ class _Run:
             part = slice(start, start + CHUNK)
             some = TextFeatures(text.tokens[part], text.mask[part])
             yield from answers_on(
-                self.model, features, (height, width), texts[part], threshold=self.threshold, text=some
+                self.model, features, (height, width), texts[part], threshold=self.threshold, nms=self.nms, text=some
             )
 
     def _score(self, phrase: LabelledPhrase, answer: PhraseAnswer, height: int, width: int) -> None:
@@ -148,13 +156,16 @@ class _Run:
             "num_crowd_dropped": self.num_crowd,
             "chosen_annotators": self.chosen,
             "warnings": [*self.tally.warnings(), *([cut] if self.num_cut else [])],
-            "protocol": protocol(self.model.contract, self.iou_type, self.threshold, len(self.chosen)),
+            "protocol": protocol(self.model.contract, self.iou_type, self.threshold, self.nms, len(self.chosen)),
         }
 
 
-def protocol(contract: Contract, iou_type: IouType, threshold: float, num_annotators: int) -> dict[str, Any]:
+def protocol(
+    contract: Contract, iou_type: IouType, threshold: float, nms: float | None, num_annotators: int
+) -> dict[str, Any]:
     """Every choice that moves the numbers."""
     oracle = f"of up to {num_annotators} the one with the largest mean F1 on the datapoint; ties keep the first"
+    suppressed = "no suppression" if nms is None else f"but none that overlaps a better one by an IoU above {nms:g}"
     return {
         **PROTOCOL,
         "iou_type": iou_type,
@@ -163,7 +174,7 @@ def protocol(contract: Contract, iou_type: IouType, threshold: float, num_annota
         f"bilinearly, then thresholded at 0",
         "boxes": "as the detector predicts them, against those of the true masks" if iou_type == "bbox" else "not used",
         "score": "presence times the query's own probability",
-        "predictions": f"all with a score > {threshold:g}, no suppression",
+        "predictions": f"all with a score > {threshold:g}, {suppressed}",
         "phrases": "each alone, without exemplars; one encoding of the image for all",
         "annotators": oracle if num_annotators > 1 else "one",
         "exhaustive": "a phrase counts if every annotator's answer is exhaustive",
