@@ -35,7 +35,9 @@ class LogFeatureMSE(MetricLogger):
             return
         teachers = output.teacher_features.branches
         for branch, students in output.student_features.branches.items():
-            for i, (student, teacher) in enumerate(zip(students, teachers.get(branch, ()), strict=False)):
+            if branch not in teachers:
+                continue
+            for i, (student, teacher) in enumerate(zip(students, teachers[branch], strict=True)):
                 mask = torch.ones_like(student[:, 0], dtype=torch.bool)
                 if output.content is not None:
                     mask = contract.content_mask(output.content, student.shape[-1])

@@ -67,7 +67,7 @@ class MemberIndex:
         # A shard without any member has no extension either.
         renamed = [np.array([numbers[name] for name in shard.extensions] or [0])[shard.names] for shard in shards]
         before = np.cumsum([0, *(len(shard.names) for shard in shards)])
-        starts = [shard.starts[:-1] + first for shard, first in zip(shards, before, strict=False)]
+        starts = [shard.starts[:-1] + first for shard, first in zip(shards, before[:-1], strict=True)]
         return cls(
             keys=np.concatenate([shard.keys for shard in shards]),
             starts=_smallest(np.concatenate([*starts, before[-1:]])),

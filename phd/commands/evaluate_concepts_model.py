@@ -23,10 +23,9 @@ def run_model(options: argparse.Namespace) -> dict[str, Any]:
     from phd.loading import load_segmenter
 
     threshold = THRESHOLD if options.threshold is None else options.threshold
-    if not 0 <= threshold <= 1:
-        raise UserError(f"--threshold is {threshold}; give a number from 0 to 1")
-    if options.nms is not None and not 0 <= options.nms <= 1:
-        raise UserError(f"--nms is {options.nms}; give a number from 0 to 1")
+    for name, value in (("threshold", threshold), ("nms", options.nms)):
+        if value is not None and not 0 <= value <= 1:
+            raise UserError(f"--{name} is {value}; give a number from 0 to 1")
     if options.max_images is not None and options.max_images < 1:
         raise UserError(f"--max-images is {options.max_images}; give at least 1")
     device = checked_device(options.device)
@@ -35,9 +34,16 @@ def run_model(options: argparse.Namespace) -> dict[str, Any]:
     saved = None if path is None else SavedConcepts()
 
     def measure(name: str, segmenter: Any, save: Any) -> dict[str, Any]:
-        kept = {"threshold": threshold, "nms": options.nms}
-        settings = {"iou_type": options.iou_type, **kept, "save": save, "device": device}
-        return {**evaluate_concept_model(segmenter, samples, **settings), "model": name, "data": str(options.data)}
+        numbers = evaluate_concept_model(
+            segmenter,
+            samples,
+            iou_type=options.iou_type,
+            threshold=threshold,
+            nms=options.nms,
+            save=save,
+            device=device,
+        )
+        return {**numbers, "model": name, "data": str(options.data)}
 
     # The teacher's contract first, so that a mismatch is found before the work; one model in memory at a time.
     contract = load_segmenter(options.teacher).contract if options.teacher else None

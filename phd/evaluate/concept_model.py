@@ -60,7 +60,7 @@ def evaluate_concept_model(
         model.encode_text([])  # says why
     device = torch.device(device)
     model.to(device).eval()
-    run = _Run(model, device, iou_type, (threshold, nms), save)
+    run = _Run(model, device, iou_type, threshold, nms, save)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), disable=not progress) as bar:
         task = bar.add_task(f"detect with {model.name}", total=len(samples) if isinstance(samples, Sized) else None)
@@ -76,11 +76,11 @@ class _Run:
         model: Segmenter,
         device: torch.device,
         iou_type: IouType,
-        kept: tuple[float, float | None],
+        threshold: float,
+        nms: float | None,
         save: SavedConcepts | None,
     ) -> None:
-        self.model, self.device, self.save = model, device, save
-        self.threshold, self.nms = kept
+        self.model, self.device, self.threshold, self.nms, self.save = model, device, threshold, nms, save
         self.iou_type: IouType = iou_type
         self.tally, self.largest = ConceptTally(), CalibrationError()
         self.chosen: list[int] = []

@@ -24,8 +24,8 @@ def extents_loss(offsets: Tensor, boxes: Tensor, cover: Tensor, image_index: Ten
     y = torch.arange(rows, device=offsets.device)[:, None] + 0.5
     x = torch.arange(columns, device=offsets.device)[None] + 0.5
     left, top, right, bottom = (side[:, None, None] for side in boxes.unbind(-1))
-    true = [x - left * columns + 0 * y, y - top * rows + 0 * x, right * columns - x + 0 * y, bottom * rows - y + 0 * x]
-    error = (offsets[image_index] - torch.stack(true, 1)).abs().sum(1)
+    sides = torch.broadcast_tensors(x - left * columns, y - top * rows, right * columns - x, bottom * rows - y)
+    error = (offsets[image_index] - torch.stack(sides, 1)).abs().sum(1)
     size = ((right - left) * columns + (bottom - top) * rows).clamp(min=1e-6)
     weight = cover / cover.sum((1, 2), keepdim=True).clamp(min=1e-6)
     return (weight * error / size).sum() / (cover.sum((1, 2)) > 0).sum().clamp(min=1)

@@ -198,8 +198,7 @@ def settle_scales(model: Any) -> None:
 def shipped_toy(image_size: int = TOY_SIZE) -> Teacher:
     """The trained toy.
 
-    The file holds, in fp16, what was trained. Parts that it lacks (detector, text and memory, until those are shipped
-    that detect and track well) are drawn from the seed.
+    The file holds, in fp16, what was trained; what it lacks is drawn from the seed.
 
     Raises:
         UserError: The file is not there.
