@@ -105,7 +105,10 @@ def test_a_folder_keeps_its_names_and_odd_sizes_are_no_problem(toy_folder: Path,
     write_labels(tmp_path / "both.png", np.pad(FIRST + 4 * SECOND, ((0, 0), (0, 1)))[:95])
     mask = ["--mask", tmp_path / "both.png"]
     prompts = ["--object", 1, "--frame", 10, *mask, "--object", 4, "--frame", 10, *mask]
-    found = track(frames, *prompts, "--model", toy_folder, "--out", out)
+    found = track(frames, *prompts, "--model", toy_folder, "--out", out, "--fps", 6)
+    assert found["fps"] == 6
+    with av.open(str(out / "overlay.mp4")) as overlay:
+        assert overlay.streams.video[0].average_rate == 6
     assert [frame["frame"] for frame in found["frames"]] == [8, 10, 12]
     assert [frame["name"] for frame in found["frames"]] == ["0008", "0010", "0012"]
     assert not labels_at(out, "0008").any()
@@ -164,6 +167,7 @@ def test_what_is_refused_before_anything_is_written(clip: Path, toy_folder: Path
     end = ["--box", 0, 0, 9, 9, "--model", toy_folder, "--out"]
     assert "--out needs a new or an empty folder" in refused(capsys, "track", video, *end, clip)
     assert "--max-frames is 0" in refused(capsys, "track", video, *end, out, "--max-frames", 0)
+    assert "--fps is 0; give 0.1 to 1000" in refused(capsys, "track", video, *end, out, "--fps", 0)
     assert "nothing.mp4: no such file" in refused(capsys, "track", clip / "nothing.mp4", *end, out)
 
 

@@ -17,7 +17,7 @@ VIDEOS = (
     ".hevc", ".mjpeg", ".y4m",
 )  # fmt: skip
 OF_PHOTOS = ("exemplar", "negative_exemplar", "image_id")
-OF_VIDEOS = ("new_threshold", "delay", "reprompt_every", "max_frames", "save", "video_id", "category_id")
+OF_VIDEOS = ("new_threshold", "delay", "reprompt_every", "max_frames", "fps", "save", "video_id", "category_id")
 
 
 def run(arguments: list[str]) -> Any:
@@ -70,6 +70,7 @@ def parser() -> argparse.ArgumentParser:
         "--reprompt-every", type=int, metavar="N", help="let good detections correct objects so often; 0 never (16)"
     )
     videos.add_argument("--max-frames", type=int, metavar="N", help="stop after N frames")
+    videos.add_argument("--fps", type=float, metavar="N", help="of the overlay (the video's own; 24 of a folder)")
     videos.add_argument("--save", type=Path, metavar="FILE", help="also write tracks for phd evaluate concepts-video")
     videos.add_argument("--video-id", type=int, metavar="ID", help="of the video in FILE (1)")
     videos.add_argument(

@@ -19,7 +19,7 @@ def run(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="phd evaluate", description="Measure a student or a teacher.")
     what = parser.add_subparsers(dest="what", required=True)
     images = what.add_parser("images", help="mean IoU of instances from a box and from clicks")
-    images.add_argument("--data", type=Path, required=True, help="folder of shards")
+    images.add_argument("--data", required=True, help="folder of shards, or its URL")
     images.add_argument("--model", required=True, help="student or teacher: a folder, a hub id, or toy-teacher")
     images.add_argument("--teacher", default=None, help="measure it too; its numbers are the 100 %%")
     images.add_argument("--json", type=Path, default=None, help="write the numbers here")
@@ -60,7 +60,7 @@ def evaluate_images_command(options: argparse.Namespace) -> dict[str, Any]:
         samples = labelled_images(ShardReader(options.data), options.max_images)
         report = evaluate_images(segmenter, samples, device=device)
         report.num_crowd = samples.num_crowd
-        return {**report.to_dict(), "model": name, "data": str(options.data)}
+        return {**report.to_dict(), "model": name, "data": options.data}
 
     result = measure(model, options.model)
     if teacher is not None:

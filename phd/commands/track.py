@@ -27,6 +27,7 @@ def run(arguments: list[str]) -> dict[str, Any]:
     parser.add_argument("--out", type=Path, required=True, help="new or empty folder")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--max-frames", type=int, default=None, metavar="N", help="stop after N frames")
+    parser.add_argument("--fps", type=float, metavar="N", help="of the overlay (the video's own; 24 of a folder)")
     options = parser.parse_args(arguments)
     groups = checked_groups(getattr(options, "groups", []))
     if options.max_frames is not None and options.max_frames < 1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,6 +16,7 @@ COORDINATES = (
     "x, y in pixels of the video, a whole number is the centre of a pixel; boxes x0 y0 x1 y1 with x1 and y1 exclusive; "
     "rle is COCO's compressed run-length encoding"
 )
+FPS = (0.1, 1000.0)
 OVERLAP = "masks of objects may overlap here; in masks/ a pixel of several objects belongs to that with the best logit"
 
 
@@ -46,28 +48,29 @@ def run_session(
         frames: Those of the source, as far as they are asked for.
         source: Where they come from.
         out: New or empty folder.
-        options: The command line, with source, model and max_frames.
+        options: The command line, with source, model, max_frames and fps.
         doing: What the progress bar says.
         about: What the JSON says besides.
 
     Raises:
-        UserError: The source breaks off, or not one frame came.
+        UserError: The source breaks off, not one frame came, or a rate of frames is asked for that no video can have.
     """
     from rich.console import Console
     from rich.progress import track
 
+    rate = overlay_rate(options.fps, source)
     told = {
         "source": options.source,
         "model": options.model,
         "coordinates": COORDINATES,
         "overlap": OVERLAP,
-        "fps": None if source.rate is None else float(source.rate),
+        "fps": None if rate is None else float(rate),
         **about,
         "stopped": None,
     }
     total = None if source.numbers is None else len(source.numbers[: options.max_frames])
     shown = track(frames, doing, total=total, console=Console(stderr=True), transient=True)
-    with TrackFolder(out, told, source.rate) as folder:
+    with TrackFolder(out, told, rate) as folder:
         try:
             session.run(shown, folder)
         except KeyboardInterrupt:  # the usual end of a camera
@@ -81,3 +84,16 @@ def run_session(
     if not folder.frames:
         raise UserError(f"{source.name}: was stopped before its first frame; nothing was written")
     return folder
+
+
+def overlay_rate(asked: float | None, source: VideoSource) -> Fraction | None:
+    """Frames a second of the overlay: those asked for, or those of the source.
+
+    Raises:
+        UserError: It is not between 0.1 and 1000.
+    """
+    if asked is None:
+        return source.rate
+    if not FPS[0] <= asked <= FPS[1]:
+        raise UserError(f"--fps is {asked:g}; give {FPS[0]:g} to {FPS[1]:g}")
+    return Fraction(asked).limit_denominator(1001)
