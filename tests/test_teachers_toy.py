@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -11,6 +12,7 @@ from teacher_cases import pixels, stirred
 from torchvision.ops import box_convert, box_iou, masks_to_boxes
 
 from datamodules.shapes import numbered_scene, render
+from datamodules.shapes.clip import numbered_clip
 from datamodules.shapes.outlines import OUTLINES
 from datamodules.shapes.textures import PALETTE
 from datamodules.shapes.world import Scene
@@ -19,6 +21,7 @@ from phd.errors import UserError
 from phd.metrics import mask_iou
 from phd.preprocess import boxes_to_canvas, to_canvas
 from phd.teachers import Teacher, load_teacher, new_toy, shipped_toy, toy
+from phd.video_predictor import VideoPredictor
 
 
 def test_the_random_toy_is_a_function_of_its_seed() -> None:
@@ -109,3 +112,28 @@ def test_the_shipped_toy_detects() -> None:
         overlaps += [box_iou(box[None], found[asked.index(name)]).max() for box, name in zip(truth, names, strict=True)]
     assert torch.cat(right).float().mean() > 0.8
     assert torch.stack(overlaps).mean() > 0.6
+
+
+@pytest.mark.skipif(not toy.SHIPPED.exists(), reason="the embedded teacher is not in the package yet")
+def test_the_shipped_toy_tracks() -> None:
+    """From the masks of the first frame it follows things that move by more than their own size."""
+    predictor, found, left = VideoPredictor(shipped_toy()), [], []
+    for number in (3, 4):
+        predictor.reset()
+        frames = list(numbered_clip(9004, number, (2.0, 2.0)).pictures(step=4))[:7]
+        first = frames[0][1]
+        objects = [index for index, mask in enumerate(first) if mask.sum() >= 64]
+        for index in objects:
+            predictor.add(index, mask=first[index])
+        answers = [predictor.track(image).masks for image, _ in frames]
+        for answer, (_, truth) in zip(answers[1:], frames[1:], strict=True):
+            # Rows of the answer are the objects in the order of their prompts.
+            pairs = [(row, index) for row, index in enumerate(objects) if truth[index].any()]
+            found += [overlap(answer[row], truth[index]) for row, index in pairs]
+            left += [overlap(first[index], truth[index]) for _, index in pairs]
+    assert np.mean(found) > 0.6
+    assert np.mean(left) < 0.3
+
+
+def overlap(one: np.ndarray, other: np.ndarray) -> float:
+    return float((one & other).sum() / (one | other).sum())
