@@ -201,6 +201,7 @@ TOYS = {
     "toy/teacher_128.yaml": ["--model.segmenter={toy}", "--model.image_size=64"],
     "toy/teacher_fine.yaml": ["--model.segmenter={toy}", "--model.image_size=64"],
     "toy/teacher_borders.yaml": ["--model.segmenter={toy}", "--model.image_size=64"],
+    "toy/teacher_masks.yaml": ["--model.segmenter={toy}", "--model.image_size=64"],
 }
 
 
