@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -89,6 +90,23 @@ def test_without_teacher_terms_the_teacher_is_not_asked_in_training(
     assert "feature_mse" in terms
     assert stage.step(batch, train=False).concepts.teacher is not None  # type: ignore[union-attr]
     assert asked
+
+
+@pytest.mark.parametrize("weight", [0.0, 1.0])
+def test_the_teachers_masks_are_drawn_for_their_terms_alone(
+    folders: tuple[Path, Path], batch: ConceptBatch, weight: float
+) -> None:
+    stage = stage_of(*folders, losses=ConceptLosses(teacher_focal=0.0, teacher_dice=weight), prompts=ALONE)
+    assert stage.teacher is not None
+    drawn: list[Any] = []
+    for train in (True, False):
+        with patch.object(stage.teacher.model, "detect", wraps=stage.teacher.model.detect) as detect:
+            output = stage.step(batch, train)
+        drawn.append(detect.call_args.args[-1])
+        assert ("teacher_dice" in output.terms) == bool(weight)
+    assert weight or not drawn[0].any()
+    assert drawn[1] is None  # for the numbers of the teacher
+    assert (drawn[0] is None) == bool(weight)
 
 
 @pytest.mark.parametrize("supervision", ["ground_truth", "teacher"])

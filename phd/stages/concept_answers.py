@@ -107,9 +107,9 @@ class Answerer:
         return _mapped(parts, torch.cat)
 
     @torch.no_grad()
-    def reference(self, exemplars: Exemplars | None = None) -> Detections:
+    def reference(self, exemplars: Exemplars | None = None, drawn: Tensor | None = None) -> Detections:
         """The same without a graph, as a teacher answers."""
-        return self.ask(exemplars)
+        return self.ask(exemplars, drawn=drawn)
 
 
 def teacher_targets(answer: Detections) -> PhraseTargets:

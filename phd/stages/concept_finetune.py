@@ -191,7 +191,7 @@ class ConceptFinetune(Stage):
         if train:
             prompts = self._corrected(prompts, mine, other, truth)
         deep, branched = train and self.losses.auxiliary > 0, train and self.losses.one_to_many > 0
-        guide = None if other is None else other.reference(prompts.exemplars)
+        guide = None if other is None else other.reference(prompts.exemplars, self._shown(truth, train))
         drawn = self._drawn(truth, guide) if train else None
         answer = mine.ask(prompts.exemplars, deep, branched, drawn)
         terms, loss = self._compare(answer, guide, truth)
@@ -249,6 +249,11 @@ class ConceptFinetune(Stage):
             generator = self.generator(*key, 3, number)
             prompts = corrected_prompts(prompts, answer, targets, self.contract.image_size, generator)
         return prompts
+
+    def _shown(self, truth: PhraseTargets, train: bool) -> Tensor | None:
+        """The pairs whose masks are read from the teacher's answer: None for all, or none of them."""
+        compared = max(self.losses.teacher_focal, self.losses.teacher_dice) > 0
+        return None if compared or self.supervision == "teacher" or not train else torch.zeros_like(truth.present)
 
     def _drawn(self, truth: PhraseTargets, guide: Detections | None) -> Tensor:
         """(P,) bool, the pairs whose masks a term compares; none without such a term."""
