@@ -7,13 +7,24 @@ from typing import Any
 from transformers import Sam2VideoConfig, Sam3VideoConfig, SamConfig
 
 from phd.contract import Family
+from phd.heads.image_size import require_whole_patches, set_image_size
 from phd.heads.interactive import InteractiveHeads
 from phd.heads.necks import TeacherNeck, build_neck
 from phd.heads.sam import SamHeads
 from phd.heads.sam3 import Sam3Heads
 from phd.heads.tracker import TrackerHeads, sam2_heads
 
-__all__ = ["InteractiveHeads", "Sam3Heads", "SamHeads", "TeacherNeck", "TrackerHeads", "build_heads", "build_neck"]
+__all__ = [
+    "InteractiveHeads",
+    "Sam3Heads",
+    "SamHeads",
+    "TeacherNeck",
+    "TrackerHeads",
+    "build_heads",
+    "build_neck",
+    "require_whole_patches",
+    "set_image_size",
+]
 
 
 def build_heads(family: Family, config: dict[str, Any]) -> InteractiveHeads:

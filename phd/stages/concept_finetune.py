@@ -54,7 +54,7 @@ class ConceptFinetune(Stage):
         teacher: Hub id, local folder or `toy-teacher`, of SAM 3; empty only with `supervision: ground_truth`.
         segmenter: Train this segmenter: a teacher's name, or a student's folder.
         init_from: Continue from this student artefact; that of stage 2 has all four verbs in the end.
-        image_size: Run a SAM 3 teacher (or segmenter) at this size instead of its own, in pixels.
+        image_size: Run a SAM 3 teacher, and the model trained, at this size instead of their own, in pixels.
         supervision: `ground_truth` compares with the data's instances, `teacher` with what the teacher finds with a
             score of at least 0.5, masks cut at 0, `both` with the data's, and with the teacher by the teacher terms.
         text: The text encoder of a student that has none: `teacher`, `mobileclip_s0`, `mobileclip_s1`,

@@ -85,7 +85,7 @@ class EncoderDistill(Stage):
         teacher: Hub id, local folder or `toy-teacher`; empty only with `supervision: ground_truth`.
         segmenter: Train this segmenter instead of a new student: a teacher's name, or a student's folder.
         init_from: Continue from this student artefact (never through `--ckpt_path`).
-        image_size: Run a SAM 3 teacher (or segmenter) at this size instead of its own, in pixels.
+        image_size: Run a SAM 3 teacher, and the model trained, at this size instead of their own, in pixels.
         neck: `light`, or the teacher's own.
         pretrained: Whether the trunk starts from timm's weights; `auto` takes them where they can be had.
         supervision: Whose masks the mask terms compare with.

@@ -42,7 +42,7 @@ class MemoryDistill(Stage):
         teacher: Hub id, local folder or `toy-teacher`; empty only with `supervision: ground_truth`.
         segmenter: Train this segmenter: a teacher's name, or a student's folder.
         init_from: Continue from this student artefact, as stage 1 or an earlier stage 2 wrote it.
-        image_size: Run a SAM 3 teacher (or segmenter) at this size instead of its own, in pixels.
+        image_size: Run a SAM 3 teacher, and the model trained, at this size instead of their own, in pixels.
         supervision: Whose masks the mask terms compare with.
         memory: The student's compressor; None keeps the one it has. A student that has it already keeps its weights.
         memory_layers: Keep the first so many layers of the memory attention; None for those that are there.

@@ -21,6 +21,7 @@ from phd.segmenter import Segmenter
 from phd.student.artefact import read_config, read_weights, write_folder
 from phd.student.backbones import Pretrained, build_trunk
 from phd.student.config import StudentConfig
+from phd.student.image_size import at_size
 from phd.student.inherit import Inheritance, inherit
 from phd.student.memory import fit_memory, replace_memory
 from phd.student.neck import InheritedNeck, NeckKind, new_neck
@@ -135,7 +136,7 @@ class Student(PreTrainedModel, Segmenter):
         return student
 
     @classmethod
-    def from_pretrained(cls, source: str | Path, expect: Contract | None = None) -> Self:
+    def from_pretrained(cls, source: str | Path, expect: Contract | None = None, image_size: int | None = None) -> Self:
         """A saved student, in eval mode.
 
         `transformers` would build it on the meta device, where the buffers that are not saved (TinyViT's bias indices,
@@ -144,11 +145,14 @@ class Student(PreTrainedModel, Segmenter):
         Args:
             source: A folder, or a hub id.
             expect: The contract that it must have.
+            image_size: For images of this size instead of its own, in pixels; see `at_size`.
 
         Raises:
             UserError: Nothing there, a file missing or damaged, weights of another model, or another contract.
         """
         config = read_config(source)
+        if image_size is not None:
+            config = at_size(config, image_size)
         student = cls(config)
         if expect is not None:
             student.contract.require_equal(expect, f"student {source}", "what is asked for")

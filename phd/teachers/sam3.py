@@ -9,8 +9,7 @@ from torch import Tensor, nn
 from transformers import Sam3VideoModel
 
 from phd.contract import Contract, Level
-from phd.errors import UserError
-from phd.heads import Sam3Heads, TeacherNeck
+from phd.heads import Sam3Heads, TeacherNeck, set_image_size
 from phd.teachers.base import Teacher
 from phd.teachers.loading import read_config, read_model, read_processor, require_one_size, rgb
 from phd.text import TextEncoder
@@ -75,28 +74,8 @@ def Sam3(source: str, image_size: int | None = None) -> Teacher:
     """
     config, processor = read_config(source), read_processor(source)
     if image_size is not None:
-        require_whole_patches(image_size, config.detector_config.vision_config.backbone_config.patch_size)
-        set_image_size(config, processor, image_size)
+        set_image_size(config, image_size)
+        processor.size = {"height": image_size, "width": image_size}
+        processor.mask_size = {"height": config.low_res_mask_size, "width": config.low_res_mask_size}
     model = cast(Sam3VideoModel, read_model(Sam3VideoModel, source, config=config))
     return make_sam3(source, model, processor)
-
-
-def require_whole_patches(image_size: int, patch: int) -> None:
-    """Raise unless the canvas is a whole number of patches; a rest would be cut off in silence.
-
-    Raises:
-        UserError: The size is no positive multiple of the patch size.
-    """
-    if image_size < patch or image_size % patch:
-        raise UserError(f"model.image_size is {image_size}; SAM 3 needs a multiple of its patch of {patch} pixels")
-
-
-def set_image_size(config: Any, processor: Any, image_size: int) -> None:
-    """Change the size in every place that repeats it."""
-    vision = config.detector_config.vision_config
-    grid = image_size // vision.backbone_config.patch_size
-    config.image_size = image_size
-    config.low_res_mask_size = 4 * grid
-    vision.backbone_feature_sizes = [[factor * grid] * 2 for factor in (4, 2, 1)]
-    processor.size = {"height": image_size, "width": image_size}
-    processor.mask_size = {"height": 4 * grid, "width": 4 * grid}

@@ -14,8 +14,9 @@ from torch import nn
 from transformers import Sam3ImageProcessor, Sam3VideoConfig, Sam3VideoModel
 
 from phd.errors import UserError
+from phd.heads import require_whole_patches
 from phd.teachers.base import Teacher
-from phd.teachers.sam3 import make_sam3, require_whole_patches
+from phd.teachers.sam3 import make_sam3
 
 SHIPPED = Path(__file__).with_name("toy.safetensors")
 TOY_SIZE = 128
