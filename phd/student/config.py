@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, Literal
 
 from transformers import AutoConfig, PretrainedConfig
@@ -39,3 +40,8 @@ class StudentConfig(PretrainedConfig):
 
 # So that `AutoConfig` names a student's folder for what it is; its weights are read by `Student.from_pretrained` only.
 AutoConfig.register(StudentConfig.model_type, StudentConfig, exist_ok=True)
+
+
+def plain(values: dict[str, Any]) -> dict[str, Any]:
+    """What JSON gives back, so that a student is the same before and after it is saved."""
+    return json.loads(json.dumps(values, default=str))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -20,7 +19,7 @@ from phd.heads.memory.compressors import MemorySettings
 from phd.segmenter import Segmenter
 from phd.student.artefact import read_config, read_weights, write_folder
 from phd.student.backbones import Pretrained, build_trunk
-from phd.student.config import StudentConfig
+from phd.student.config import StudentConfig, plain
 from phd.student.image_size import at_size
 from phd.student.inherit import Inheritance, inherit
 from phd.student.memory import fit_memory, replace_memory
@@ -119,9 +118,9 @@ class Student(PreTrainedModel, Segmenter):
         config = StudentConfig(
             backbone=backbone,
             neck=neck,
-            contract=_plain(teacher.contract.to_dict()),
+            contract=plain(teacher.contract.to_dict()),
             teacher=teacher.name,
-            teacher_config=_plain(teacher.config),
+            teacher_config=plain(teacher.config),
         )
         student = cls(config, pretrained)
         config.provenance = {"trunk_weights": student.trunk.weights}
@@ -248,7 +247,7 @@ class Student(PreTrainedModel, Segmenter):
         """
         if self.folded:
             raise UserError(f"{folder}: a folded student is for inference only; save the one it was folded from")
-        self.config.provenance = {**(self.config.provenance or {}), **_plain(provenance)}
+        self.config.provenance = {**(self.config.provenance or {}), **plain(provenance)}
         write_folder(folder, self.config, self.contract, self.state_dict(), parameters(self))
 
     def save_pretrained(self, save_directory: str | Path, **_: Any) -> None:
@@ -262,8 +261,3 @@ def parameters(student: Student) -> dict[str, int]:
     if student.text is not None:
         parts["text"] = student.text
     return {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
-
-
-def _plain(values: dict[str, Any]) -> dict[str, Any]:
-    """What JSON gives back, so that a student is the same before and after it is saved."""
-    return json.loads(json.dumps(values, default=str))

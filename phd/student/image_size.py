@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 
 from transformers import Sam3VideoConfig
@@ -10,7 +9,7 @@ from transformers import Sam3VideoConfig
 from phd.contract import Contract, Level
 from phd.errors import UserError
 from phd.heads import set_image_size
-from phd.student.config import StudentConfig
+from phd.student.config import StudentConfig, plain
 
 
 def at_size(config: StudentConfig, image_size: int) -> StudentConfig:
@@ -46,5 +45,4 @@ def at_size(config: StudentConfig, image_size: int) -> StudentConfig:
         mask_size=contract.mask_size * image_size // contract.image_size,
     )
     changed = {"contract": resized.to_dict(), "teacher_config": teacher_config.to_dict()}
-    # Through JSON, as a folder would give it: keys become strings, tuples lists.
-    return StudentConfig.from_dict(json.loads(json.dumps(config.to_dict() | changed)))
+    return StudentConfig.from_dict(plain(config.to_dict() | changed))

@@ -11,6 +11,7 @@ from torch import nn
 
 from phd.errors import UserError
 from phd.student.artefact import CARD, CONFIG, WEIGHTS, find_file, read_weights
+from phd.student.config import plain
 from phd.text import MOBILECLIP, TextEncoder, mobileclip, teacher_text
 from phd.text.encoder import teacher_vocabulary
 
@@ -92,7 +93,7 @@ class TextStudent(nn.Module):
             **provenance: Stage, metrics and the like.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        kept = {**self.config.get("provenance", {}), **json.loads(json.dumps(provenance, default=str))}
+        kept = {**self.config.get("provenance", {}), **plain(provenance)}
         config = {**self.config, "provenance": kept}
         save_file({name: tensor.detach().clone().contiguous() for name, tensor in self.state_dict().items()},
                   folder / WEIGHTS)  # fmt: skip
