@@ -38,12 +38,13 @@ class Segmenter(nn.Module):
         detect = ("detect",) if isinstance(self._heads, Sam3Heads) and self._text is not None else ()
         return ("encode", "segment", *track, *detect)
 
-    def encode(self, images: Tensor, branches: Sequence[Branch] | None = None) -> ImageFeatures:
+    def encode(self, images: Tensor, branches: Sequence[Branch] | None = None, coarsest: bool = False) -> ImageFeatures:
         """Encode normalised images.
 
         Args:
             images: (B, 3, S, S) float, normalised by `contract.normalise`.
             branches: Which branches to compute; all that the contract has by default.
+            coarsest: Compute the coarsest level of each alone.
 
         Returns:
             The levels that the heads read.

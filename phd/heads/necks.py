@@ -30,25 +30,28 @@ class TeacherNeck(nn.Module):
         self.num_levels = num_levels
 
     def forward(
-        self, trunk: Sequence[Tensor], branches: Sequence[Branch] | None = None
+        self, trunk: Sequence[Tensor], branches: Sequence[Branch] | None = None, coarsest: bool = False
     ) -> dict[Branch, tuple[Tensor, ...]]:
         """Levels by branch, finest first.
 
         Args:
             trunk: The maps that `Contract.trunk` describes, finest first.
             branches: Which to compute; all by default.
+            coarsest: Return the coarsest level of each alone; SAM 3 makes its fine levels last and is spared them.
         """
         wanted = branches or cast(Sequence[Branch], tuple(self.necks))
-        return {branch: self._levels(self.necks[branch], trunk) for branch in wanted}
+        return {branch: self._levels(self.necks[branch], trunk, coarsest) for branch in wanted}
 
-    def _levels(self, neck: nn.Module, trunk: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    def _levels(self, neck: nn.Module, trunk: Sequence[Tensor], coarsest: bool) -> tuple[Tensor, ...]:
+        first = -1 if coarsest else 0
         if self.family == "sam":
             return (neck(trunk[0].permute(0, 2, 3, 1)),)
         if self.family == "sam2":
             levels, _ = neck([level.permute(0, 2, 3, 1) for level in trunk])
-            return tuple(levels[-self.num_levels :][::-1])
-        levels, _ = neck(trunk[0])
-        return tuple(levels[: self.num_levels])
+            return tuple(levels[-self.num_levels :][::-1])[first:]
+        # SAM 3 writes each level from the same map, and one more that nobody reads.
+        layers = cast(nn.ModuleList, neck.fpn_layers)[: self.num_levels][first:]
+        return tuple(layer(trunk[0]) for layer in layers)
 
 
 def build_neck(family: Family, config: dict[str, Any]) -> TeacherNeck:

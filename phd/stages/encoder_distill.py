@@ -38,6 +38,8 @@ class Phase(MaskWeights):
         feature_relative_mse: Weight of the error relative to the teacher's power, mean over levels.
         feature_cosine: Weight of one minus the cosine, mean over levels.
         rounds: Corrective rounds R of the prompt loop.
+        levels: Which levels are made and compared: "all", or the "coarsest" of each branch, as the one map of
+            EfficientSAM3's stage 1: at a fraction of the cost, for many views; masks need all.
     """
 
     share: float = 1.0
@@ -45,6 +47,7 @@ class Phase(MaskWeights):
     feature_relative_mse: float = 0.0
     feature_cosine: float = 0.0
     rounds: int = 0
+    levels: Literal["all", "coarsest"] = "all"
 
     @property
     def decodes(self) -> bool:
@@ -129,6 +132,11 @@ class EncoderDistill(Stage):
                 f"model.teacher: empty, but supervision is {supervision!r}; name a teacher or set it to ground_truth"
             )
         self.losses, self.prompts = losses or Losses(), prompts or PromptMix()
+        for number, phase in enumerate(self.losses.phases):
+            if phase.levels == "coarsest" and phase.decodes:
+                raise UserError(
+                    f"model.losses: phase {number} has a mask term, but levels is 'coarsest'; masks need all"
+                )
         self.supervision: Supervision = supervision
         self.train_heads = train_heads
         if teacher:
@@ -173,11 +181,11 @@ class EncoderDistill(Stage):
     def step(self, batch: ImageBatch, train: bool) -> StepOutput:
         """See `Stage.step`; validation decodes tight boxes and centre points once, and compares features."""
         phase = self.losses.at(self.progress) if train else Phase(focal=1.0, dice=1.0, iou=1.0)
-        decodes = phase.decodes
+        decodes, coarsest = phase.decodes, phase.levels == "coarsest"
         pixels = self.contract.normalise(batch.images, batch.content)
         branches = self.branches if self.teacher is not None else ("tracker",)
-        student = Side(self.learner, self.learner.encode(pixels, branches))
-        teacher = self._teacher_side(batch, pixels, branches)
+        student = Side(self.learner, self.learner.encode(pixels, branches, coarsest))
+        teacher = self._teacher_side(batch, pixels, branches, coarsest)
         terms: dict[str, Tensor] = {}
         if teacher is not None:
             terms |= self.feature_terms(student.features, teacher.features, batch.content, phase, train)
@@ -187,6 +195,8 @@ class EncoderDistill(Stage):
             terms |= mask_terms
         weighted = [getattr(phase, name) * value for name, value in terms.items()]
         loss = torch.stack(weighted).sum() if weighted else _zero(student.features)
+        if coarsest:  # the heads of the finer levels wait, and no process may miss a gradient
+            loss = loss + torch.stack([0.0 * each.sum() for each in self.learner.neck.parameters()]).sum()
         return StepOutput(
             loss=loss,
             terms=terms,
@@ -216,15 +226,17 @@ class EncoderDistill(Stage):
                 found[name].append(share * FEATURE_LOSSES[name](ours, reference, cells))
         return {name: torch.stack(values).mean() for name, values in found.items()}
 
-    def _teacher_side(self, batch: ImageBatch, pixels: Tensor, branches: tuple[Branch, ...]) -> Side | None:
+    def _teacher_side(
+        self, batch: ImageBatch, pixels: Tensor, branches: tuple[Branch, ...], coarsest: bool
+    ) -> Side | None:
         """The teacher and its features; from a cache its neck makes them, without its trunk."""
         if self.teacher is None:
             return None
         teacher = self.teacher.model
         with torch.no_grad():
             if batch.cached is None:
-                return Side(teacher, teacher.encode(pixels, branches))
-            return Side(teacher, ImageFeatures(teacher.neck(batch.cached.dequantised(), branches)))
+                return Side(teacher, teacher.encode(pixels, branches, coarsest))
+            return Side(teacher, ImageFeatures(teacher.neck(batch.cached.dequantised(), branches, coarsest)))
 
     def _mask_terms(
         self, batch: ImageBatch, student: Side, teacher: Side | None, phase: Phase, train: bool

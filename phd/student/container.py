@@ -211,9 +211,9 @@ class Student(PreTrainedModel, Segmenter):
         self.config.text, self.config.text_context = kind, new.context
         notice(self.inheritance["text"].summary(f"text encoder {kind}, {new.context} tokens, from {text}"))
 
-    def encode(self, images: Tensor, branches: Sequence[Branch] | None = None) -> ImageFeatures:
+    def encode(self, images: Tensor, branches: Sequence[Branch] | None = None, coarsest: bool = False) -> ImageFeatures:
         """See `Segmenter.encode`."""
-        return ImageFeatures(self.neck(self.trunk(images), branches))
+        return ImageFeatures(self.neck(self.trunk(images), branches, coarsest))
 
     def gradient_checkpointing(self) -> None:
         """Recompute the trunk's activations in the backward pass."""

@@ -146,21 +146,24 @@ class LightNeck(nn.Module):
             }
         )
 
-    def forward(self, maps: Sequence[Tensor], branches: Sequence[Any] | None = None) -> dict[Any, tuple[Tensor, ...]]:
+    def forward(
+        self, maps: Sequence[Tensor], branches: Sequence[Any] | None = None, coarsest: bool = False
+    ) -> dict[Any, tuple[Tensor, ...]]:
         """Levels by branch, finest first.
 
         Args:
             maps: The trunk's four maps, finest first.
             branches: Which to compute; all by default.
+            coarsest: Compute the coarsest level of each alone.
         """
         fused = self.fusion(maps)
-        return {
-            branch: tuple(
-                head(fused[source])
-                for source, head in zip(self.sources[branch], cast(nn.ModuleList, self.branches[branch]), strict=True)
-            )
-            for branch in branches or tuple(self.sources)
-        }
+        first = -1 if coarsest else 0
+        found: dict[Any, tuple[Tensor, ...]] = {}
+        for branch in branches or tuple(self.sources):
+            heads = cast(nn.ModuleList, self.branches[branch])
+            pairs = list(zip(self.sources[branch], heads, strict=True))[first:]
+            found[branch] = tuple(head(fused[source]) for source, head in pairs)
+        return found
 
 
 class InheritedNeck(nn.Module):
@@ -172,10 +175,10 @@ class InheritedNeck(nn.Module):
         self.teacher = build_neck(contract.family, teacher_config)
 
     def forward(
-        self, maps: Sequence[Tensor], branches: Sequence[Branch] | None = None
+        self, maps: Sequence[Tensor], branches: Sequence[Branch] | None = None, coarsest: bool = False
     ) -> dict[Branch, tuple[Tensor, ...]]:
         """See `LightNeck.forward`."""
-        return self.teacher(self.adapter(maps)["trunk"], branches)
+        return self.teacher(self.adapter(maps)["trunk"], branches, coarsest)
 
 
 def new_neck(

@@ -64,9 +64,9 @@ class Teacher(Segmenter):
         """The model's configuration; a student builds its heads from it."""
         return self.model.config.to_dict()
 
-    def encode(self, images: Tensor, branches: Sequence[Branch] | None = None) -> ImageFeatures:
+    def encode(self, images: Tensor, branches: Sequence[Branch] | None = None, coarsest: bool = False) -> ImageFeatures:
         """See `Segmenter.encode`."""
-        return ImageFeatures(self.neck(self.trunk(images), branches))
+        return ImageFeatures(self.neck(self.trunk(images), branches, coarsest))
 
     def gradient_checkpointing(self) -> None:
         """Recompute the trunk's activations in the backward pass."""
