@@ -15,7 +15,7 @@ from phd.commands.device import checked_device
 from phd.commands.json_file import write_json
 from phd.commands.track_draw import label_map, picture_of
 from phd.commands.track_output import TrackFolder, require_new
-from phd.commands.track_run import run_session
+from phd.commands.track_run import check_limits, run_session
 from phd.errors import UserError
 from phd.evaluate.video_track import without_overlap
 from phd.video_concepts import ConceptFrame, ConceptTracker, ConceptTrackSettings
@@ -30,6 +30,7 @@ def run_video(options: argparse.Namespace) -> dict[str, Any]:
     from phd.loading import load_segmenter
     from phd.video_source import open_source
 
+    check_limits(options)
     categories = category_ids(options)
     device, settings = checked_device(options.device), settings_of(options)
     out = options.out or Path(options.source).with_name(f"{Path(options.source).stem}_detect")
@@ -50,13 +51,11 @@ def category_ids(options: argparse.Namespace) -> dict[str, int]:
     """The id of each phrase.
 
     Raises:
-        UserError: There is no phrase, ids are of another number, or other numbers are out of range.
+        UserError: There is no phrase, or ids are of another number.
     """
     phrases = list(dict.fromkeys(options.phrases))
     if not phrases:
         raise UserError('no phrase: give one, such as "dog"')
-    if options.max_frames is not None and options.max_frames < 1:
-        raise UserError(f"--max-frames is {options.max_frames}; give at least 1")
     ids = options.category_id or list(range(1, len(phrases) + 1))
     if len(ids) != len(phrases) or len(set(ids)) != len(ids):
         raise UserError(f"--category-id: {len(ids)} ids {ids} for {len(phrases)} phrases; give each phrase its own")

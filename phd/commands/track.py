@@ -9,7 +9,6 @@ from typing import Any
 
 from phd.commands.device import checked_device
 from phd.commands.track_prompts import GRAMMAR, add_prompts, by_frame, checked_groups, read_prompts
-from phd.errors import UserError
 
 
 def run(arguments: list[str]) -> dict[str, Any]:
@@ -30,16 +29,15 @@ def run(arguments: list[str]) -> dict[str, Any]:
     parser.add_argument("--fps", type=float, metavar="N", help="of the overlay (the video's own; 24 of a folder)")
     options = parser.parse_args(arguments)
     groups = checked_groups(getattr(options, "groups", []))
-    if options.max_frames is not None and options.max_frames < 1:
-        raise UserError(f"--max-frames is {options.max_frames}; give at least 1")
 
     from phd.commands.track_output import require_new
-    from phd.commands.track_run import run_session
+    from phd.commands.track_run import check_limits, run_session
     from phd.commands.track_session import Session
     from phd.loading import load_segmenter
     from phd.video_predictor import VideoPredictor
     from phd.video_source import open_source
 
+    check_limits(options)
     device = checked_device(options.device)
     require_new(options.out)
     source = open_source(options.source)

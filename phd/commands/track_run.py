@@ -53,12 +53,12 @@ def run_session(
         about: What the JSON says besides.
 
     Raises:
-        UserError: The source breaks off, not one frame came, or a rate of frames is asked for that no video can have.
+        UserError: The source breaks off, or not one frame came.
     """
     from rich.console import Console
     from rich.progress import track
 
-    rate = overlay_rate(options.fps, source)
+    rate = source.rate if options.fps is None else Fraction(options.fps).limit_denominator(1001)
     told = {
         "source": options.source,
         "model": options.model,
@@ -86,14 +86,13 @@ def run_session(
     return folder
 
 
-def overlay_rate(asked: float | None, source: VideoSource) -> Fraction | None:
-    """Frames a second of the overlay: those asked for, or those of the source.
+def check_limits(options: argparse.Namespace) -> None:
+    """Check max_frames and fps, before anything is loaded.
 
     Raises:
-        UserError: It is not between 0.1 and 1000.
+        UserError: No frame may be read, or a rate is asked for that no video can have.
     """
-    if asked is None:
-        return source.rate
-    if not FPS[0] <= asked <= FPS[1]:
-        raise UserError(f"--fps is {asked:g}; give {FPS[0]:g} to {FPS[1]:g}")
-    return Fraction(asked).limit_denominator(1001)
+    if options.max_frames is not None and options.max_frames < 1:
+        raise UserError(f"--max-frames is {options.max_frames}; give at least 1")
+    if options.fps is not None and not FPS[0] <= options.fps <= FPS[1]:
+        raise UserError(f"--fps is {options.fps:g}; give {FPS[0]:g} to {FPS[1]:g}")
