@@ -164,6 +164,7 @@ def test_evaluate_beside_the_teacher(
         (["--model", "{student}", "--max-images", "0"], "--max-images is 0"),
         (["--model", "{student}", "--data", "{empty}"], "{empty}: has no shards.json"),
         (["--model", "{empty}"], "{empty}: no config.json"),
+        (["--model", ""], "the name of a model is empty"),
         (["--model", "{student}", "--device", "gpu"], "--device gpu"),
     ],
 )

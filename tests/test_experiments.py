@@ -27,6 +27,7 @@ SWEEPS = [name for name in FILES if name.startswith("sweeps/")]
 BACKBONES = [name for name in FILES if name.startswith("backbone/")]
 # What lies under a file besides trainer.yaml, by folder or name.
 UNDER = {"backbone": ["stage1.yaml"], "cached.yaml": ["stage1.yaml"], "toy/photos.yaml": ["toy/stage1.yaml"]}
+UNDER["toy/stage1_small.yaml"] = ["toy/stage1.yaml"]
 UNDER["toy/ablation_memory.yaml"] = ["toy/stage2.yaml"]
 ABLATION_FREEZING = tuple(f"toy/ablation_freezing{part}.yaml" for part in ("", "_staged", "_neck_first"))
 ABLATIONS3 = (*ABLATION_FREEZING, "toy/ablation_negatives.yaml")
@@ -196,6 +197,7 @@ def check_checkpoint(folder: Path, learner: torch.nn.Module) -> dict[str, Any]:
 
 TOYS = {
     "toy/stage1.yaml": ["--model.teacher={toy}"],
+    "toy/stage1_small.yaml": ["--model.teacher={toy}"],
     "toy/photos.yaml": ["--model.teacher={toy}"],
     "toy/teacher_64.yaml": [],
     "toy/teacher_128.yaml": ["--model.segmenter={toy}", "--model.image_size=64"],

@@ -21,8 +21,10 @@ def read_model_type(source: str) -> str:
     """What kind of model a hub id or local folder holds, by its config.json.
 
     Raises:
-        UserError: There is no such folder, and the hub has or gives no such id.
+        UserError: It is empty, there is no such folder, and the hub has or gives no such id.
     """
+    if not source:
+        raise UserError("the name of a model is empty; give a folder, a hub id, or toy-teacher")
     if Path(source).is_dir() and not (Path(source) / "config.json").exists():
         raise UserError(f"{source}: no config.json; a model folder holds config.json and model.safetensors")
     reason = "" if Path(source).is_dir() else hub_unreachable(source)
