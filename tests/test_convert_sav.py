@@ -20,6 +20,7 @@ from datamodules import rle
 from datamodules.convert import convert
 from datamodules.convert.sav import SAV
 from datamodules.reader import ShardReader
+from phd.cli import run as phd
 from phd.errors import UserError
 
 
@@ -244,3 +245,21 @@ def test_the_genuine_json(tmp_path: Path) -> None:
             )
         first = next(place for place, area in enumerate(areas) if area)
         assert item["masklet_first_appeared_frame"] == first
+
+
+def test_all_frames_are_kept(tmp_path: Path) -> None:
+    raw = write_sav(tmp_path / "raw")
+    (raw / "sav_000001_auto.json").write_text(json.dumps(masklets(49, kind="auto")))
+    some = run(raw, annotations="both").record(0)
+    out = tmp_path / "all"
+    convert(SAV, SAV.options(raw, out, annotations="both", all_frames=True))
+    reader = ShardReader(out)
+    record = reader.record(0)
+    assert record["frames"] == list(range(49))
+    assert record["labelled"] == list(range(0, 49, 4))
+    for every, annotated in zip(record["objects"], some["objects"], strict=True):
+        assert every["masks"][::4] == annotated["masks"]
+        assert all(mask is None for place, mask in enumerate(every["masks"]) if place % 4)
+    shown = found_square(pixels_of(reader, 0, 10))  # between the annotated frames 8 and 12
+    assert iou(shown, square(10) > 0) > 0.9
+    phd(["shards", "verify", str(out)])

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from datamodules.convert.kind import Converted, Kind, Plan
 from datamodules.convert.masklets import PUBLISHED_STRIDE, Masklets, good_objects, read_masklets, stride_of
@@ -123,8 +124,8 @@ def _check_video(video: Extracted, masklets: Masklets, stride: int, mp4: Path) -
         )
 
 
-def read_video(source: RawVideo, which: str, max_pixels: int) -> Converted:
-    """One video with its annotated frames and masklets.
+def read_video(source: RawVideo, which: str, all_frames: bool, max_pixels: int) -> Converted:
+    """One video with its masklets, and its annotated frames or all.
 
     Raises:
         UserError: A file is missing or damaged, or they do not belong together.
@@ -134,18 +135,29 @@ def read_video(source: RawVideo, which: str, max_pixels: int) -> Converted:
     parts = [read_masklets(path) for path in source.annotations]
     first, stride = parts[0], agreed_stride(parts)
     objects, problems = good_objects(parts, stride)
-    video = every_frame(source.mp4, stride, (first.height, first.width), max_pixels)
+    video = every_frame(source.mp4, 1 if all_frames else stride, (first.height, first.width), max_pixels)
     _check_video(video, first, stride, source.mp4)
+    labelled = [place for place, number in enumerate(video.frames) if number % stride == 0]
+    if all_frames:
+        objects = [{**each, "masks": _between(each["masks"], labelled, len(video.frames))} for each in objects]
     about = {"name": source.name, "height": video.height, "width": video.width, "frame_count": video.count}
     record = {
         "video": {**first.video, **about, **({"fps": video.fps} if video.fps else {})},
         "frames": list(video.frames),
-        "labelled": list(range(len(video.frames))),
+        "labelled": labelled,
         "objects": objects,
     }
     check_video(record, str(first.path))
     members = {frame_extension(number): jpeg for number, jpeg in video.frames.items()}
     return Converted(tar_safe(source.name), members, record, problems, reencoded=True)
+
+
+def _between(masks: Sequence[Any], labelled: Sequence[int], count: int) -> list[Any]:
+    """The masks of the annotated frames at their places among all frames."""
+    spread: list[Any] = [None] * count
+    for place, mask in zip(labelled, masks, strict=True):
+        spread[place] = mask
+    return spread
 
 
 def plan_sav(options: argparse.Namespace) -> Plan[RawVideo]:
@@ -160,19 +172,27 @@ def plan_sav(options: argparse.Namespace) -> Plan[RawVideo]:
     if not options.skip_bad:
         for video in videos:
             video.check(which)
-    return Plan(videos, partial(read_video, which=which, max_pixels=options.max_pixels), details)
+    read = partial(read_video, which=which, all_frames=options.all_frames, max_pixels=options.max_pixels)
+    return Plan(videos, read, details)
 
 
 SAV = Kind(
     name="sav",
     form="video",
-    help="SA-V train: mp4 and JSON; only the annotated frames are kept, as JPEG",
+    help="SA-V train: mp4 and JSON; the annotated frames are kept, or all, as JPEG",
     paths=(("raw", "folder with sav_*.mp4 and sav_*_manual.json or _auto.json, in subfolders or not"),),
     plan=plan_sav,
     flags=(
         (
             "--annotations",
             {"choices": list(WHICH), "default": "manual", "help": "which masklets to take (default: %(default)s)"},
+        ),
+        (
+            "--all-frames",
+            {
+                "action": "store_true",
+                "help": "keep the frames between the annotated ones too, as SA-V's own evaluation tracks through them",
+            },
         ),
     ),
     samples_per_shard=50,
