@@ -138,6 +138,18 @@ def made(target: str, *settings: str, capsys: pytest.CaptureFixture[str]) -> dic
     return parsed(shlex.split(line)[1:], capsys)
 
 
+@pytest.mark.parametrize("which", ["memory", "freezing", "negatives"])
+def test_make_ablation_takes_a_named_student(which: str) -> None:
+    make = ["make", "--dry-run", f"ablation-{which}"]
+    alone, named = (
+        subprocess.run([*make, *more], capture_output=True, text=True, check=True).stdout
+        for more in ([], ["INIT=elsewhere"])
+    )
+    assert f"phd ablation {which} runs/ablation/{which} " in alone
+    assert "--init" not in alone
+    assert " --init elsewhere " in named
+
+
 @pytest.mark.parametrize("settings", [[], ["INIT=elsewhere"]])
 def test_make_stage2_takes_the_student_of_stage1(
     settings: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 from test_experiments import EXPERIMENTS, parsed
 
 from phd.commands.family import build_parser, command, plan_family
 from phd.commands.family_data import own_data
-from phd.commands.family_student import Family, fit_apart, fit_arguments, last_said
+from phd.commands.family_student import STAGES, Family, fit_apart, fit_arguments, last_said
 from phd.commands.steps import split_at_dashes
 from phd.errors import UserError
 
@@ -21,15 +21,16 @@ SIX += ["--data-concepts=/shards/data/concepts", "--test-concepts=/shards/test/c
 def planned(*words: str) -> Family:
     own, more = split_at_dashes(["out", "--device", "cpu", "--experiments", str(EXPERIMENTS), *words])
     options = build_parser().parse_args(own)
-    family = plan_family(options, own_data(options), more)
+    family = plan_family(options, own_data(options), more, 96)
     family.data.update({f"data_{what}": f"/shards/{what}" for what in ("images", "videos", "concepts")})
     return family
 
 
 def config_of(
-    family: Family, stage: Literal[1, 2, 3], capsys: pytest.CaptureFixture[str], backbone: str = "tinyvit_11m"
+    family: Family, stage: str, capsys: pytest.CaptureFixture[str], backbone: str = "tinyvit_11m"
 ) -> dict[str, Any]:
-    before = None if stage == 1 else Path(f"/runs/stage{stage - 1}/student")
+    place = list(family.steps).index(stage)
+    before = Path(f"/runs/{list(family.steps)[place - 1]}/student") if place else None
     return parsed(["fit", *fit_arguments(family, backbone, 5, stage, before)], capsys)
 
 
@@ -38,7 +39,7 @@ def test_the_recipes_of_real_data(capsys: pytest.CaptureFixture[str], toy_folder
     more += ["--stage2-steps", "7", "--", "--trainer.precision=bf16-mixed", "--trainer.devices=4"]
     family = planned("--teacher", str(toy_folder), *SIX, *more)
     assert family.recipes == "full"
-    first, second, third = (config_of(family, stage, capsys) for stage in (1, 2, 3))
+    first, second, third = (config_of(family, stage, capsys) for stage in STAGES)
     models = [config["model"]["init_args"] for config in (first, second, third)]
     assert [model["teacher"] for model in models] == [str(toy_folder)] * 3
     assert models[0]["backbone"] == "tinyvit_11m"
@@ -69,19 +70,35 @@ def test_the_recipes_of_real_data(capsys: pytest.CaptureFixture[str], toy_folder
 def test_the_recipes_of_the_embedded_world(capsys: pytest.CaptureFixture[str]) -> None:
     family = planned("--stage1-steps", "9")
     assert (family.recipes, family.teacher) == ("toy", "toy-teacher")
-    first, third = (config_of(family, stage, capsys, "repvit_m0_9") for stage in (1, 3))
+    first, third = (config_of(family, stage, capsys, "repvit_m0_9") for stage in ("stage1", "stage3"))
     assert first["model"]["init_args"]["backbone"] == "repvit_m0_9"
     assert first["trainer"]["max_steps"] == 9
-    assert third["trainer"]["max_steps"] == family.steps[2]
+    assert third["trainer"]["max_steps"] == family.steps["stage3"]
     assert third["model"]["init_args"]["text"] == "teacher"
     assert {each["trainer"]["limit_val_batches"] for each in (first, third)} == {0}
     assert {each["trainer"]["devices"] for each in (first, third)} == {"1"}
 
 
+def test_small_views_come_first(capsys: pytest.CaptureFixture[str]) -> None:
+    family = planned("--stage1-small-steps", "7", "--stage1-small-args=--data.batch_size=3")
+    assert list(family.steps.items())[:2] == [("stage1_small", 7), ("stage1", 400)]
+    small, first = (config_of(family, stage, capsys) for stage in ("stage1_small", "stage1"))
+    models = [each["model"]["init_args"] for each in (small, first)]
+    assert [each["image_size"] for each in models] == [64, 96]
+    assert [each["init_from"] for each in models] == ["", "/runs/stage1_small/student"]
+    assert models[0]["backbone"] == "tinyvit_11m"
+    assert [phase["levels"] for phase in models[0]["losses"]["phases"]] == ["coarsest"]
+    assert {phase["levels"] for phase in models[1]["losses"]["phases"]} == {"all"}
+    assert small["data"]["init_args"]["batch_size"] == 3
+    assert small["trainer"]["max_steps"] == 7
+
+
 def test_recipes_and_data_are_chosen_apart() -> None:
     assert planned(*SIX, "--recipes", "toy").recipes == "toy"
     full = planned("--recipes", "full")
-    assert (full.recipes, full.steps) == ("full", (None, None, None))
+    assert (full.recipes, full.steps) == ("full", dict.fromkeys(STAGES))
+    with pytest.raises(UserError, match="--stage1-small-steps: is for the toy recipes"):
+        planned("--recipes", "full", "--stage1-small-steps", "5")
 
 
 def test_the_command_that_is_shown() -> None:
@@ -120,30 +137,30 @@ def test_a_run_that_failed_goes_on_and_one_that_is_finished_does_not(tmp_path: P
     folder.mkdir()
     log.write_text("phd: error: of an earlier run\n")
     starts = says(python, "echo step 1", "echo 'phd: error: the disk is full' >&2", "echo goodbye", "exit 2")
-    with pytest.raises(UserError, match=r"^stage 2: the disk is full$"):
-        fit_apart(folder, ["--x=1"], 2, log)
+    with pytest.raises(UserError, match=r"^stage2: the disk is full$"):
+        fit_apart(folder, ["--x=1"], "stage2", log)
     assert log.read_text().splitlines()[1:] == ["step 1", "phd: error: the disk is full", "goodbye"]
     says(python, f"mkdir {folder}/student")
-    assert fit_apart(folder, ["--x=1"], 2, log) == folder / "student"
+    assert fit_apart(folder, ["--x=1"], "stage2", log) == folder / "student"
     line = f"-m phd fit --x=1 --trainer.default_root_dir={folder} --ckpt_path=last"
     assert starts.read_text().splitlines() == [line, line]
-    fit_apart(folder, ["--x=1"], 2, log)
+    fit_apart(folder, ["--x=1"], "stage2", log)
     assert len(starts.read_text().splitlines()) == 2
 
 
 @pytest.mark.parametrize(
     ("lines", "said"),
     [
-        (["echo step 9", "kill -9 $$"], "stage 1: killed by SIGKILL, step 9"),
-        (["exit 1"], "stage 1: it said nothing"),
-        (["echo Traceback", "echo 'RuntimeError: shapes'", "exit 1"], "stage 1: RuntimeError: shapes"),
-        (["exit 0"], "stage 1: ended without a student"),
+        (["echo step 9", "kill -9 $$"], "stage1: killed by SIGKILL, step 9"),
+        (["exit 1"], "stage1: it said nothing"),
+        (["echo Traceback", "echo 'RuntimeError: shapes'", "exit 1"], "stage1: RuntimeError: shapes"),
+        (["exit 0"], "stage1: ended without a student"),
     ],
 )
 def test_what_a_failed_run_says(lines: list[str], said: str, tmp_path: Path, python: Path) -> None:
     says(python, *lines)
     with pytest.raises(UserError, match=f"^{said}"):
-        fit_apart(tmp_path, [], 1, tmp_path / "log.txt")
+        fit_apart(tmp_path, [], "stage1", tmp_path / "log.txt")
     assert not (tmp_path / "finished").exists()
 
 

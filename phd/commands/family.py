@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from phd.commands import family_data
-from phd.commands.family_student import TEACHER_ROW, Family, make_and_measure
+from phd.commands.family_student import SMALL, TEACHER_ROW, Family, make_and_measure
 from phd.commands.steps import split_at_dashes
 from phd.errors import UserError
 
 TEACHER = "toy-teacher"
-# Of the three stages with the toy recipes; those for real data count epochs.
-STEPS = (400, 96, 200)
+# With the toy recipes; those for real data count epochs.
+STEPS = {"stage1": 400, "stage2": 96, "stage3": 200}
 ROUNDS = 15
 HOURS = "two to three hours on 2 cores"
 
@@ -48,17 +48,24 @@ def build_parser() -> argparse.ArgumentParser:
         help="experiments/toy/stage1.yaml and so on, or experiments/stage1.yaml; toy on the embedded world, full on "
         "data of your own",
     )
-    for stage, steps in enumerate(STEPS, start=1):
+    parser.add_argument(
+        "--stage1-small-steps",
+        type=int,
+        metavar="N",
+        help="with the toy recipes: begin stage 1 with so many steps of small views (none); in 2400, one to several "
+        "hours, a student learns what things are called",
+    )
+    parser.add_argument(
+        "--stage1-small-args", metavar="ARGUMENTS", help="more arguments for phd fit of that part of stage 1"
+    )
+    for stage, steps in STEPS.items():
         parser.add_argument(
-            f"--stage{stage}-steps",
-            type=int,
-            metavar="N",
-            help=f"{steps} with the toy recipes; else as the recipe says",
+            f"--{stage}-steps", type=int, metavar="N", help=f"{steps} with the toy recipes; else as the recipe says"
         )
         parser.add_argument(
-            f"--stage{stage}-args",
+            f"--{stage}-args",
             metavar="ARGUMENTS",
-            help=f"more arguments for phd fit of stage {stage}: --stage{stage}-args='--data.batch_size=1'",
+            help=f"more arguments for phd fit of {stage}: --{stage}-args='--data.batch_size=1'",
         )
     parser.add_argument("--text", help="text encoder of the students: a name, or the folder that make text wrote")
     parser.add_argument("--protocol", choices=("davis", "sav", "lvos"), default="sav", help="of J&F (%(default)s)")
@@ -86,14 +93,15 @@ def run(arguments: list[str]) -> None:
     from phd.commands.family_report import report
 
     runs = plan_runs([Variant(name, ()) for name in (TEACHER_ROW, *names)], options.seed, 1)
-    family = plan_family(options, own, more)
-    recipes = family.recipe_files()
+    weights, image_size = teacher_facts(options.teacher)
+    family = plan_family(options, own, more, image_size)
+    recipes = family.recipe_files(*family.steps)
     if missing := [file for file in recipes if not file.is_file()]:
         raise UserError(f"{missing[0]}: no such recipe; run in the checkout or set --experiments")
     claim(
         options.out,
         {
-            "teacher": teacher_hash(options.teacher),
+            "teacher": weights,
             "recipe": hashlib.sha256(b"".join(file.read_bytes() for file in recipes)).hexdigest(),
             **{name: getattr(family, name) for name in ("recipes", "steps", "text", "protocol", "stage_arguments")},
             "more": more,
@@ -134,42 +142,55 @@ def check_numbers(options: argparse.Namespace) -> None:
     Raises:
         UserError: A number is too small.
     """
-    for name in ("jobs", "rounds", "stage1_steps", "stage2_steps", "stage3_steps"):
+    for name in ("jobs", "rounds", f"{SMALL}_steps", *(f"{stage}_steps" for stage in STEPS)):
         value = getattr(options, name)
         if value is not None and value < 1:
             raise UserError(f"--{name.replace('_', '-')} is {value}; give at least 1")
 
 
-def plan_family(options: argparse.Namespace, own: bool, more: list[str]) -> Family:
+def plan_family(options: argparse.Namespace, own: bool, more: list[str], image_size: int) -> Family:
     """What all runs have in common; the shards are not there yet.
 
+    Args:
+        options: Of the command.
+        own: Whether the data are the user's own.
+        more: For `phd fit` of every stage.
+        image_size: The teacher's, in pixels.
+
     Raises:
-        UserError: This machine has no such device.
+        UserError: This machine has no such device, or small views are asked for of recipes that have none.
     """
     import torch
 
     from phd.commands.device import checked_device
 
     recipes = options.recipes or ("full" if own else "toy")
-    given = [getattr(options, f"stage{stage}_steps") for stage in (1, 2, 3)]
-    steps = [default if value is None else value for value, default in zip(given, STEPS, strict=True)]
-    stage_arguments = (getattr(options, f"stage{stage}_args") or "" for stage in (1, 2, 3))
+    steps: dict[str, int | None] = {}
+    if options.stage1_small_steps is not None:
+        if recipes == "full":
+            raise UserError("--stage1-small-steps: is for the toy recipes; leave it out, or add --recipes toy")
+        steps[SMALL] = options.stage1_small_steps
+    for stage, default in STEPS.items():
+        given = getattr(options, f"{stage}_steps")
+        steps[stage] = default if given is None and recipes == "toy" else given
+    stage_arguments = {stage: tuple(shlex.split(getattr(options, f"{stage}_args") or "")) for stage in steps}
     return Family(
         teacher=options.teacher,
         experiments=options.experiments,
         recipes=recipes,
         data={},
-        steps=tuple(steps if recipes == "toy" else given),
+        steps=steps,
+        image_size=image_size,
         text=options.text,
         protocol=options.protocol,
         device=checked_device(options.device or ("cuda" if torch.cuda.is_available() else "cpu")),
-        stage_arguments=tuple(tuple(shlex.split(words)) for words in stage_arguments),
+        stage_arguments=stage_arguments,
         more=tuple(more),
     )
 
 
-def teacher_hash(name: str) -> str:
-    """Of its weights.
+def teacher_facts(name: str) -> tuple[str, int]:
+    """The hash of its weights, and the side of its images in pixels.
 
     Raises:
         UserError: It cannot teach all three stages.
@@ -181,7 +202,7 @@ def teacher_hash(name: str) -> str:
     lacking = [verb for verb in ("track", "detect") if verb not in teacher.verbs]
     if lacking:
         raise UserError(f"--teacher {name}: does not {lacking[0]}; the three stages take a SAM 3")
-    return weights_sha256(teacher)
+    return weights_sha256(teacher), teacher.contract.image_size
 
 
 def command(parser: argparse.ArgumentParser, options: argparse.Namespace, more: list[str]) -> str:

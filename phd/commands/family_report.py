@@ -12,7 +12,7 @@ from typing import Any
 from phd.ablation.run import Outcome
 from phd.ablation.table import put_between
 from phd.bench.timing import environment
-from phd.commands.family_student import KEPT, TEACHER_ROW, Family
+from phd.commands.family_student import KEPT, SMALL, TEACHER_ROW, Family
 from phd.commands.json_file import write_json
 from phd.commands.steps import say
 from phd.family.cost import family_costs
@@ -22,9 +22,10 @@ from phd.loading import load_segmenter
 
 COUNTS = [key for keys in KEPT.values() for key in keys if key.startswith("num_")]
 STAGE_DATA = {
-    1: ("train_scenes", "scenes"),
-    2: ("train_clips", "clips"),
-    3: ("train_phrase_scenes", "scenes with phrases"),
+    SMALL: ("train_scenes", "scenes"),
+    "stage1": ("train_scenes", "scenes"),
+    "stage2": ("train_clips", "clips"),
+    "stage3": ("train_phrase_scenes", "scenes with phrases"),
 }
 
 
@@ -85,10 +86,10 @@ def training(options: argparse.Namespace, family: Family, own: bool) -> str:
     """A sentence about recipes, steps and data."""
     place = "experiments/toy" if family.recipes == "toy" else "experiments"
     parts = []
-    for stage, steps in enumerate(family.steps, start=1):
+    for stage, steps in family.steps.items():
         length = f"{steps} steps" if steps is not None else "its epochs"
         name, what = STAGE_DATA[stage]
-        parts.append(f"`stage{stage}.yaml` for {length}{'' if own else f' on {getattr(options, name)} {what}'}")
+        parts.append(f"`{stage}.yaml` for {length}{'' if own else f' on {getattr(options, name)} {what}'}")
     seeds = f"world's seeds {options.train_seed} (training) and {options.test_seed} (measuring); " if not own else ""
     return f"Recipes in `{place}`: {', '.join(parts)}; {seeds}seed of the runs {options.seed}."
 

@@ -1,4 +1,4 @@
-"""One student of the family: three runs of `phd fit` from artefact to artefact, and the three evaluations."""
+"""One student of the family: runs of `phd fit` from artefact to artefact, and the three evaluations."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ from phd.commands.steps import evaluate_once
 from phd.errors import UserError
 
 TEACHER_ROW = "teacher"
-STAGES = (1, 2, 3)
-DATA_OF = {1: "data_images", 2: "data_videos", 3: "data_concepts"}
+# The first is part of the toy recipes only, and only where it is asked for.
+SMALL = "stage1_small"
+STAGES = ("stage1", "stage2", "stage3")
+DATA_OF = {SMALL: "data_images", "stage1": "data_images", "stage2": "data_videos", "stage3": "data_concepts"}
 # What an evaluation's JSON file has that the table, or its caption, shows.
 KEPT = {
     "images": ("box_miou", "click1_miou", "num_images", "num_instances"),
@@ -40,7 +42,8 @@ class Family:
         experiments: Folder of the YAML files.
         recipes: "toy" for those under `toy`, "full" for those of real data.
         data: Shards by name, see `phd.commands.family_data`.
-        steps: Of the optimiser, for each stage; None for what the recipe says.
+        steps: Of the optimiser, for each stage; None for what the recipe says. With `SMALL`, it comes first.
+        image_size: The teacher's, in pixels.
         text: The students' text encoder; None for what the recipe says.
         protocol: Of J&F.
         device: What is trained and measured on.
@@ -52,43 +55,48 @@ class Family:
     experiments: Path
     recipes: Literal["toy", "full"]
     data: dict[str, str]
-    steps: tuple[int | None, ...]
+    steps: dict[str, int | None]
+    image_size: int
     text: str | None
     protocol: str
     device: str
-    stage_arguments: tuple[tuple[str, ...], ...]
+    stage_arguments: dict[str, tuple[str, ...]]
     more: tuple[str, ...]
 
-    def recipe_files(self) -> list[Path]:
-        """What every run begins with, and the file of each stage."""
+    def recipe_files(self, *stages: str) -> list[Path]:
+        """What every run begins with, and the files of these stages."""
         folder = self.experiments / "toy" if self.recipes == "toy" else self.experiments
-        return [self.experiments / "trainer.yaml", *(folder / f"stage{stage}.yaml" for stage in STAGES)]
+        return [self.experiments / "trainer.yaml", *(folder / f"{stage}.yaml" for stage in stages)]
 
 
-def fit_arguments(family: Family, backbone: str, seed: int, stage: int, student: Path | None) -> list[str]:
+def fit_arguments(family: Family, backbone: str, seed: int, stage: str, student: Path | None) -> list[str]:
     """The arguments of `phd fit` for one stage; what the user gave comes last and wins.
 
     Args:
         family: Of all students.
         backbone: One with a file under `backbone`.
         seed: Of weights, data and prompts.
-        stage: 1, 2 or 3.
+        stage: One that has steps.
         student: That the stage before wrote; None for the first.
     """
-    files = [family.recipe_files()[0], family.recipe_files()[stage]]
-    files += [family.experiments / "backbone" / f"{backbone}.yaml"] if stage == 1 else []
+    first = stage in (SMALL, "stage1")
+    # The small views' recipe is written over that of stage 1.
+    files = family.recipe_files(*(["stage1", SMALL] if stage == SMALL else [stage]))
+    files += [family.experiments / "backbone" / f"{backbone}.yaml"] if first else []
     words = [word for file in files for word in ("-c", str(file))]
     words += [f"--model.teacher={family.teacher}", f"--data.root={family.data[DATA_OF[stage]]}"]
     words += [f"--model.init_from={student}"] if student is not None else []
-    words += [f"--model.text={family.text}"] if stage == 3 and family.text is not None else []
+    # What the small views trained takes on the size that it will have.
+    words += [f"--model.image_size={family.image_size}"] if stage == "stage1" and student is not None else []
+    words += [f"--model.text={family.text}"] if stage == "stage3" and family.text is not None else []
     words += [f"--seed_everything={seed}", f"--data.seed={seed}"]
     accelerator = ACCELERATORS.get(family.device.split(":")[0], "auto")
     words += [f"--trainer.accelerator={accelerator}", "--trainer.devices=1", "--trainer.enable_progress_bar=false"]
-    steps = family.steps[stage - 1]
+    steps = family.steps[stage]
     words += ["--trainer.max_epochs=-1", f"--trainer.max_steps={steps}"] if steps is not None else []
     # Short runs: no time for a validation, without which the last weights are the student.
     words += ["--trainer.limit_val_batches=0"] if family.recipes == "toy" else []
-    return [*words, *family.stage_arguments[stage - 1], *family.more]
+    return [*words, *family.stage_arguments[stage], *family.more]
 
 
 def make_and_measure(family: Family, run: Run, folder: Path) -> dict[str, Any]:
@@ -97,18 +105,18 @@ def make_and_measure(family: Family, run: Run, folder: Path) -> dict[str, Any]:
     if name == TEACHER_ROW:
         return measure(family, family.teacher, folder)
     student: Path | None = None
-    for stage in STAGES:
+    for stage in family.steps:
         arguments = fit_arguments(family, name, run.seed, stage, student)
-        student = fit_apart(folder / f"stage{stage}", arguments, stage, folder / LOG)
+        student = fit_apart(folder / stage, arguments, stage, folder / LOG)
     assert student is not None
     values = measure(family, str(student), folder)
-    for stage in STAGES:  # what is measured needs no resume
-        shutil.rmtree(folder / f"stage{stage}" / "checkpoints", ignore_errors=True)
+    for stage in family.steps:  # what is measured needs no resume
+        shutil.rmtree(folder / stage / "checkpoints", ignore_errors=True)
     provenance = json.loads((student / "config.json").read_text())["provenance"]
     return {**values, "student": str(student), "trunk_weights": provenance["trunk_weights"]}
 
 
-def fit_apart(folder: Path, arguments: Sequence[str], stage: int, log: Path) -> Path:
+def fit_apart(folder: Path, arguments: Sequence[str], stage: str, log: Path) -> Path:
     """Run `phd fit` into a folder, or go on where it was stopped, in a process of its own; return the student's folder.
 
     So a run that the system kills for its memory takes no other student along, and Lightning may start the same command
@@ -128,9 +136,9 @@ def fit_apart(folder: Path, arguments: Sequence[str], stage: int, log: Path) -> 
         if code:
             said = last_said(log, said_before)
             ended = f"killed by {signal.Signals(-code).name}, " if code < 0 else ""
-            raise UserError(f"stage {stage}: {ended}{said}")
+            raise UserError(f"{stage}: {ended}{said}")
         if not (folder / "student").is_dir():
-            raise UserError(f"stage {stage}: ended without a student; {log} says why")
+            raise UserError(f"{stage}: ended without a student; {log} says why")
         finished.touch()
     return folder / "student"
 
