@@ -89,6 +89,28 @@ def test_what_is_trained(stage: MemoryDistill) -> None:
     assert len(names) == len(optimised) == len({id(parameter) for parameter in optimised})
 
 
+def test_the_inherited_parts_may_learn_more_slowly(student_folder: Path, toy_folder: Path) -> None:
+    stage = make(student_folder, toy_folder, memory=MEMORY, lr=0.4, weight_decay=0.2, inherited_rate=0.25)
+    names = {id(parameter): name for name, parameter in stage.learner.named_parameters()}
+    found = [(names[id(each)], group, each) for group in stage.optimised_groups() for each in group["params"]]
+    assert {name for name, _, _ in found} == trained(stage)
+    assert len(found) == len(trained(stage))
+    for name, group, parameter in found:
+        assert group["lr"] == (0.4 if name.startswith("heads.compressor.") else 0.1)
+        assert group["weight_decay"] == (0.2 if parameter.ndim > 1 else 0.0)
+
+
+def test_the_compressor_alone_may_learn(student_folder: Path, toy_folder: Path, batch: ClipBatch) -> None:
+    stage = make(student_folder, toy_folder, memory=MEMORY, inherited_rate=0.0)
+    assert trained(stage)
+    assert all(name.startswith("heads.compressor.") for name in trained(stage))
+    assert gradients(stage, batch).keys() == trained(stage)
+    empty = replace(batch, valid=torch.zeros_like(batch.valid))
+    assert not any(gradient.any() for gradient in gradients(stage, empty).values())
+    with pytest.raises(UserError, match="dense memory has nothing else to train"):
+        make(student_folder, toy_folder, inherited_rate=0.0)
+
+
 def test_a_still_uses_the_first_frame_alone(student_folder: Path, toy_folder: Path, batch: ClipBatch) -> None:
     stage = make(student_folder, toy_folder, memory=MEMORY, prompts=ClipMix(mask=0.0, clicks=1, stills=0.99))
     output = stage.step(batch, train=True)
@@ -191,6 +213,7 @@ def test_a_memory_that_is_there_is_kept(stage: MemoryDistill, tmp_path: Path) ->
             r"model\.losses\.feature_mse or losses\.memory_mse",
         ),
         ({"segmenter": "toy-random", "supervision": "ground_truth", "truncate": 0}, "model.truncate is 0"),
+        ({"segmenter": "toy-random", "supervision": "ground_truth", "inherited_rate": -1.0}, "inherited_rate is -1.0"),
         ({"segmenter": "toy-random", "supervision": "ground_truth", "memory": MEMORY}, "model.memory: only a student"),
     ],
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from functools import partial
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -53,6 +53,8 @@ class MemoryDistill(Stage):
         teacher_frames: Longer clips learn from ground truth alone, as EdgeTAM's (arXiv 2501.07256, section 4.1);
             None for the teacher at every length.
         lr: Peak learning rate.
+        inherited_rate: Of all but the compressor, as a factor of `lr`: the memory's attention, its encoder and the mask
+            decoder are the teacher's, and know already what the compressor has to learn. 0 freezes them.
         weight_decay: Of matrices and kernels.
         warmup: Share of the steps.
         final_lr: Share of the peak rate at the end.
@@ -75,6 +77,7 @@ class MemoryDistill(Stage):
         truncate: int | None = None,
         teacher_frames: int | None = None,
         lr: float = 3e-4,
+        inherited_rate: float = 1.0,
         weight_decay: float = 0.1,
         warmup: float = 0.05,
         final_lr: float = 0.01,
@@ -87,6 +90,9 @@ class MemoryDistill(Stage):
         self.rollout: RolloutMasks = rollout
         self.truncate, self.teacher_frames = truncate, teacher_frames
         self._check(teacher, segmenter, init_from)
+        if inherited_rate < 0:
+            raise UserError(f"model.inherited_rate is {inherited_rate}; give at least 0")
+        self.inherited_rate = inherited_rate
         if teacher:
             self.teacher = FrozenTeacher(load_teacher(teacher, image_size))
             _require_tracker(self.teacher.model, "model.teacher")
@@ -103,8 +109,11 @@ class MemoryDistill(Stage):
         self._settle_memory(memory, memory_layers)
         self.contract = self.learner.contract
         self.learner.requires_grad_(False)
+        new = {id(parameter) for parameter in self.learner.heads.compressor.parameters()}
         for parameter in self.learner.heads.track_parameters():
-            parameter.requires_grad_(True)
+            parameter.requires_grad_(inherited_rate > 0 or id(parameter) in new)
+        if not any(parameter.requires_grad for parameter in self.learner.parameters()):
+            raise UserError("model.inherited_rate is 0, and dense memory has nothing else to train; raise it")
 
     def _check(self, teacher: str, segmenter: str, init_from: str) -> None:
         if not (segmenter or init_from):
@@ -135,6 +144,16 @@ class MemoryDistill(Stage):
         if settled == student.config.memory and layers in (None, student.config.memory_layers):
             return
         student.set_memory(MemorySettings(**(settled or {"kind": "none"})), layers)
+
+    def optimised_groups(self) -> list[dict[str, Any]]:
+        """See `Stage.optimised_groups`; the compressor has a rate of its own."""
+        new = {id(parameter) for parameter in self.learner.heads.compressor.parameters()}
+        groups: list[dict[str, Any]] = []
+        for group in super().optimised_groups():
+            for is_new, rate in ((True, self.lr), (False, self.inherited_rate * self.lr)):
+                parameters = [each for each in group["params"] if (id(each) in new) == is_new]
+                groups += [{**group, "params": parameters, "lr": rate}] if parameters else []
+        return groups
 
     def settle_modes(self) -> None:
         """The frozen encoder runs as it will at inference."""
@@ -255,7 +274,9 @@ class MemoryDistill(Stage):
 
         It depends on one weight that every decoding uses: a zero gradient, unlike none, would let others decay.
         """
-        return 0.0 * next(self.learner.heads.tracker_model.mask_decoder.parameters()).sum()
+        decoder = self.learner.heads.tracker_model.mask_decoder
+        trained = (each for part in (decoder, self.learner) for each in part.parameters() if each.requires_grad)
+        return 0.0 * next(trained).sum()
 
 
 def _require_tracker(model: Segmenter, setting: Literal["model.teacher", "model.init_from"]) -> None:
