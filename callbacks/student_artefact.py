@@ -21,12 +21,12 @@ from phd.errors import UserError
 class StudentArtefact(L.Callback):
     """Keeps the best student of a run in a folder; the next stage, the predictor and the export read it.
 
-    After each validation in which `monitor` has improved, `learner.save` writes the learner, which holds no
-    teacher, into `<folder>.partial`, and the folder is swapped: a reader or a killed run never sees half of it.
-    Under weight averaging (EMA) it writes the averaged weights, those that were validated. As long as `monitor` is
-    not logged at all, each validation replaces the folder by the latest weights, with one warning that names what
-    is logged; NaN is no improvement. A run without any validation writes its last weights at the end. Nothing is
-    written in a `fast_dev_run`.
+    After each validation in which `monitor` is at least as good as ever, `learner.save` writes the learner, which holds
+    no teacher, into `<folder>.partial`, and the folder is swapped: a reader or a killed run never sees half of it. Of
+    equals the later one stays: early on a metric such as cgF1 is 0 for long. Under weight averaging (EMA) it writes the
+    averaged weights, those that were validated. As long as `monitor` is not logged at all, each validation replaces the
+    folder by the latest weights, with one warning that names what is logged; NaN is never good. A run without any
+    validation writes its last weights at the end. Nothing is written in a `fast_dev_run`.
 
     A resumed run keeps the best value; if it logs into another folder, the best student is copied there first.
 
@@ -97,7 +97,7 @@ class StudentArtefact(L.Callback):
             self.best = None
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Write the student if it has improved."""
+        """Write the student unless an earlier one was better."""
         if trainer.sanity_checking or trainer.state.fn != "fit" or is_dry_run(trainer):
             return
         self._validated = True
@@ -117,7 +117,7 @@ class StudentArtefact(L.Callback):
         if math.isnan(value):
             return
         sign = 1 if self.mode == "max" else -1
-        if self.best is None or sign * value > sign * self.best:
+        if self.best is None or sign * value >= sign * self.best:
             self.best = value
             self._write(trainer, pl_module)
 

@@ -47,7 +47,7 @@ def fit(folder: Path, stage: L.LightningModule, *callbacks: L.Callback, epochs: 
 @pytest.mark.parametrize(
     ("mode", "values", "kept"),
     [
-        ("max", [0.1, 0.5, 0.5, 0.3], 1),
+        ("max", [0.1, 0.5, 0.5, 0.3], 2),
         ("min", [0.4, 0.5, 0.2, 0.3], 2),
         ("max", [float("nan"), 0.1, float("nan")], 1),
     ],
