@@ -37,7 +37,7 @@ class TeacherNeck(nn.Module):
         Args:
             trunk: The maps that `Contract.trunk` describes, finest first.
             branches: Which to compute; all by default.
-            coarsest: Return the coarsest level of each alone; SAM 3 makes its fine levels last and is spared them.
+            coarsest: Return the coarsest level of each alone; SAM 3, each level by itself, is spared the finer ones.
         """
         wanted = branches or cast(Sequence[Branch], tuple(self.necks))
         return {branch: self._levels(self.necks[branch], trunk, coarsest) for branch in wanted}

@@ -109,9 +109,9 @@ class MemoryDistill(Stage):
         self._settle_memory(memory, memory_layers)
         self.contract = self.learner.contract
         self.learner.requires_grad_(False)
-        new = {id(parameter) for parameter in self.learner.heads.compressor.parameters()}
         for parameter in self.learner.heads.track_parameters():
-            parameter.requires_grad_(inherited_rate > 0 or id(parameter) in new)
+            parameter.requires_grad_(inherited_rate > 0)
+        self.learner.heads.compressor.requires_grad_(True)
         if not any(parameter.requires_grad for parameter in self.learner.parameters()):
             raise UserError("model.inherited_rate is 0, and dense memory has nothing else to train; raise it")
 
