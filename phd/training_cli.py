@@ -30,6 +30,17 @@ warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.* is deprecated.
 # The loader itself holds no state: the data module does.
 warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")
 
+
+def warning_line(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> str:
+    """A warning as users read it; where it was raised helps with those that are meant for programmers."""
+    if issubclass(category, UserWarning):
+        return f"phd: warning: {' '.join(str(message).split())}\n"
+    return lightning_line(message, category, *place, **more)
+
+
+lightning_line = warnings.formatwarning  # Lightning has put in its own, with file and line
+warnings.formatwarning = warning_line
+
 # Where a run writes that names no trainer.default_root_dir.
 RUN_FOLDER = "runs/latest"
 # What torch.load raises on files that are damaged or something else, besides OSError.

@@ -99,6 +99,8 @@ def test_recipes_and_data_are_chosen_apart() -> None:
     assert (full.recipes, full.steps) == ("full", dict.fromkeys(STAGES))
     with pytest.raises(UserError, match="--stage1-small-steps: is for the toy recipes"):
         planned("--recipes", "full", "--stage1-small-steps", "5")
+    with pytest.raises(UserError, match="--stage1-small-args: without small views"):
+        planned("--stage1-small-args=--data.batch_size=3")
 
 
 def test_the_command_that_is_shown() -> None:

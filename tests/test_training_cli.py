@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 import wandb
 import yaml
 from cli_runs import ROOT, files, refused, small
+from lightning.pytorch.utilities.warnings import PossibleUserWarning
 from safetensors.torch import load_file
 from tiny import tiny_sam
 
@@ -32,6 +34,16 @@ def fitted(tmp_path_factory: pytest.TempPathFactory, toy_shards: Path, toy_folde
     folder = tmp_path_factory.mktemp("run")
     run(["fit", *small(toy_shards, folder, toy_folder)])
     return folder
+
+
+def test_a_warning_is_one_line_without_a_place() -> None:
+    from phd.training_cli import warning_line
+
+    assert warnings.formatwarning is warning_line
+    assert (
+        warning_line("a data set\n without", PossibleUserWarning, "file.py", 7) == "phd: warning: a data set without\n"
+    )
+    assert "file.py:7: " in warning_line("old", DeprecationWarning, "file.py", 7)
 
 
 def checkpoint_of(folder: Path) -> Path:

@@ -108,4 +108,4 @@ def with_warnings(work: Callable[[], Any]) -> Any:
         finally:
             for warning in caught:
                 if issubclass(warning.category, UserWarning):
-                    print(f"warning: {warning.message}", file=sys.stderr)
+                    print(f"phd: warning: {warning.message}", file=sys.stderr)

@@ -170,6 +170,8 @@ def plan_family(options: argparse.Namespace, own: bool, more: list[str], image_s
         if recipes == "full":
             raise UserError("--stage1-small-steps: is for the toy recipes; leave it out, or add --recipes toy")
         steps[SMALL] = options.stage1_small_steps
+    elif options.stage1_small_args is not None:
+        raise UserError("--stage1-small-args: without small views nobody reads it; add --stage1-small-steps N")
     for stage, default in STEPS.items():
         given = getattr(options, f"{stage}_steps")
         steps[stage] = default if given is None and recipes == "toy" else given
