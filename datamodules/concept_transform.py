@@ -68,6 +68,7 @@ class ConceptTransform:
         train: Choose at random; otherwise the first phrases, instances and answers.
         zoom: Show a square around one of the instances, its side drawn between these two, in longest sides of the
             instance; None for the crops of `augmentation`. Only in training.
+        mask_scale: How many times finer than the contract's the mask grid is; `min_area_cells` are of the contract's.
 
     Raises:
         UserError: A setting is out of range.
@@ -82,9 +83,11 @@ class ConceptTransform:
         seed: int = 0,
         train: bool = True,
         zoom: tuple[float, float] | None = None,
+        mask_scale: int = 1,
     ) -> None:
         self.contract, self.augmentation, self.choice = contract, augmentation, choice or PhraseChoice()
-        self.min_area_cells, self.seed, self.train = min_area_cells, seed, train
+        self.min_area_cells, self.mask_scale = min_area_cells * mask_scale**2, mask_scale
+        self.seed, self.train = seed, train
         self.zoom = zoom if train else None
         if zoom is not None and not 1 <= zoom[0] <= zoom[1]:
             raise UserError(f"data.zoom is [{zoom[0]}, {zoom[1]}]; give 1 <= smallest <= largest")
@@ -114,10 +117,10 @@ class ConceptTransform:
         questions = self.choice.questions(record, rng if self.train else None)
         view = self._view(rng, questions, height, width)
         whole = View(0, 0, height, width)
-        placement = Placement(self.contract, height, width, view)
+        placement = Placement(self.contract, height, width, view, self.mask_scale)
         asked = self._asked(rng, questions, placement, where)
         if view != whole and not any(instances for _, instances in asked):
-            placement = Placement(self.contract, height, width, whole)
+            placement = Placement(self.contract, height, width, whole, self.mask_scale)
             asked = self._asked(rng, questions, placement, where)
         canvas = placement.canvas(recolour(placement.shown(image), *draw_colours(rng, self.augmentation)))
         instances = [instance for _, found in asked for instance in found]

@@ -53,6 +53,8 @@ class Concepts(ShardDataModule):
         augmentation: What to vary in training, or None.
         zoom: Show a square around one instance in training, its side between these two, in longest sides of the
             instance; None for the crops of `augmentation`. What is small is learnt sooner when it is seen large.
+        mask_scale: How many times finer than the contract's the grid of the masks is in training; the model's logits
+            are enlarged to it before they are compared.
         max_shards: See there.
         max_samples: See there.
         samples: See there.
@@ -62,7 +64,13 @@ class Concepts(ShardDataModule):
 
     forms = ("concept",)
     needs = "images with noun phrases (a category alone does not say what the image lacks)"
-    least: ClassVar = {**ShardDataModule.least, "max_positives": 1, "max_negatives": 0, "max_instances": 1}
+    least: ClassVar = {
+        **ShardDataModule.least,
+        "max_positives": 1,
+        "max_negatives": 0,
+        "max_instances": 1,
+        "mask_scale": 1,
+    }
 
     def __init__(
         self,
@@ -78,6 +86,7 @@ class Concepts(ShardDataModule):
         annotator: Annotator = "first",
         augmentation: Augmentation | None = None,
         zoom: tuple[float, float] | None = None,
+        mask_scale: int = 1,
         max_shards: int | None = None,
         max_samples: int | None = None,
         samples: int | None = None,
@@ -90,15 +99,17 @@ class Concepts(ShardDataModule):
         self.max_positives, self.max_negatives = max_positives, max_negatives
         self.hard_negative_share, self.max_instances = hard_negative_share, max_instances
         self.annotator: Annotator = annotator
-        self.augmentation, self.zoom = augmentation, zoom
+        self.augmentation, self.zoom, self.mask_scale = augmentation, zoom, mask_scale
 
     def transform(self, contract: Contract, train: bool) -> ConceptTransform:
         """Varied in training only."""
         choice = PhraseChoice(
             self.max_positives, self.max_negatives, self.hard_negative_share, self.max_instances, self.annotator
         )
-        varied = self.augmentation if train else None
-        return ConceptTransform(contract, varied, choice, seed=self.seed, train=train, zoom=self.zoom)
+        settings = {"seed": self.seed, "train": train, "zoom": self.zoom}
+        if train:  # metrics compare masks on the contract's grid
+            settings |= {"augmentation": self.augmentation, "mask_scale": self.mask_scale}
+        return ConceptTransform(contract, choice=choice, **settings)
 
     def doubts(self, manifest: dict[str, Any]) -> list[str]:
         """Whether there is any negative, by the counts of the conversion."""

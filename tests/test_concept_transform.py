@@ -261,3 +261,21 @@ def test_a_zoom_shows_an_instance_whole():
     assert len(found) > 5
     with pytest.raises(UserError, match=r"data\.zoom is \[0\.5, 2\]; give 1 <= smallest <= largest$"):
         ConceptTransform(contract(60, 60), zoom=(0.5, 2))
+
+
+def test_finer_masks_are_of_the_same_instances():
+    coarse, fine = (whole_view(mask_scale=scale)(grey_jpeg(), concept_record(), "a") for scale in (1, 2))
+    assert (coarse.counts, coarse.boxes.tolist()) == (fine.counts, fine.boxes.tolist())
+    assert (coarse.masks.shape, fine.masks.shape) == ((2, 30, 30), (2, 60, 60))
+    rows, columns = np.mgrid[:60, :60] + 0.5
+    for mask, (x0, y0, x1, y1) in zip(fine.masks, fine.boxes.tolist(), strict=True):
+        assert (mask.numpy() == (columns > x0) & (columns < x1) & (rows > y0) & (rows < y1)).all()
+
+
+def test_a_finer_grid_keeps_as_small_a_sliver(monkeypatch: pytest.MonkeyPatch):
+    view_of(monkeypatch, View(0, 0, HEIGHT, 11))  # 2 or 3 columns of 9 cells as above, 4 times as many on the fine grid
+    record = scene(phrase("all", [1, 3]), phrase("middle", [3]))
+    kept = ConceptTransform(contract(60, 30), STILL, min_area_cells=12, mask_scale=2)
+    assert kept(grey_jpeg(), record, "a").phrases == ["all", "middle"]
+    dropped = ConceptTransform(contract(60, 30), STILL, min_area_cells=40, mask_scale=2)
+    assert dropped(grey_jpeg(), record, "a").phrases == ["all"]

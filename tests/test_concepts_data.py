@@ -50,6 +50,14 @@ def opened(root: Path, **settings: Any) -> Concepts:
     return data
 
 
+def test_finer_masks_in_training_alone(shards: Path):
+    data = opened(shards, mask_scale=3)
+    assert next(iter(data.train_dataloader())).masks.shape[-2:] == (90, 90)
+    assert {tuple(batch.masks.shape[-2:]) for batch in data.val_dataloader()} == {(30, 30)}
+    with pytest.raises(UserError, match=r"data\.mask_scale is 0; give at least 1"):
+        opened(shards, mask_scale=0)
+
+
 def test_validation_batches(shards: Path):
     first, second = opened(shards).val_dataloader()
     assert isinstance(first, ConceptBatch)

@@ -52,7 +52,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--stage1-small-steps",
         type=int,
         metavar="N",
-        help="with the toy recipes: begin stage 1 with so many steps of small views (none); in 2400, one to several "
+        help="with the toy recipes: begin stage 1 with so many steps of small views (none); in 6000, one to several "
         "hours, a student learns what things are called",
     )
     parser.add_argument(
