@@ -81,7 +81,7 @@ def notes(epoch: int, epochs: int) -> tuple[str, ...]:
         f"(`StageFreeze` in `experiments/toy/ablation_freezing_staged.yaml`). With the neck first, heads and neck "
         f"change places, as in `experiments/stage3.yaml`. What unfreezes later begins at the rate that the schedule "
         f"has reached. Presence trains always. With heads and the detector's neck only, the trunk stays frozen, and "
-        f"so does what of the neck serves points and video (`--model.rates.trunk=0`): these answer as before.",
+        f"so does what of the neck serves points and video (`model.rates.trunk` 0): these answer as before.",
     )
 
 
