@@ -52,8 +52,8 @@ def build_parser() -> argparse.ArgumentParser:
         "--stage1-small-steps",
         type=int,
         metavar="N",
-        help="with the toy recipes: begin stage 1 with so many steps of small views (none); in 6000, one to several "
-        "hours, a student learns what things are called",
+        help="with the toy recipes: begin stage 1 with so many steps of small views (none); in 6000, half an "
+        "hour to several hours, a student learns what things are called",
     )
     parser.add_argument(
         "--stage1-small-args", metavar="ARGUMENTS", help="more arguments for phd fit of that part of stage 1"
