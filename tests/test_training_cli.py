@@ -37,13 +37,12 @@ def fitted(tmp_path_factory: pytest.TempPathFactory, toy_shards: Path, toy_folde
 
 
 def test_a_warning_is_one_line_without_a_place() -> None:
-    from phd.training_cli import warning_line
+    from phd.training_cli import format_warning
 
-    assert warnings.formatwarning is warning_line
-    assert (
-        warning_line("a data set\n without", PossibleUserWarning, "file.py", 7) == "phd: warning: a data set without\n"
-    )
-    assert "file.py:7: " in warning_line("old", DeprecationWarning, "file.py", 7)
+    assert warnings.formatwarning is format_warning
+    line = format_warning("a data set\n without", PossibleUserWarning, "file.py", 7)
+    assert line == "phd: warning: a data set without\n"
+    assert "file.py:7: " in format_warning("old", DeprecationWarning, "file.py", 7)
 
 
 def checkpoint_of(folder: Path) -> Path:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from phd.errors import UserError
+from phd.errors import UserError, warn_user
 
 CORNERS = ("X0", "Y0", "X1", "Y1")
 VIDEOS = (
@@ -108,4 +107,4 @@ def with_warnings(work: Callable[[], Any]) -> Any:
         finally:
             for warning in caught:
                 if issubclass(warning.category, UserWarning):
-                    print(f"phd: warning: {warning.message}", file=sys.stderr)
+                    warn_user(warning.message)

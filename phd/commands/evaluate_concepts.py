@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
 from phd.commands.json_file import write_json
-from phd.errors import UserError
+from phd.errors import UserError, warn_user
 
 # Rows of the table: a title, and the key of the report without the suffix of its column.
 ROWS = (
@@ -115,7 +114,7 @@ def run_video(options: argparse.Namespace) -> dict[str, Any]:
 def write(result: dict[str, Any], path: Path | None) -> dict[str, Any]:
     """Print the warnings to stderr and write the file."""
     for warning in result["warnings"]:
-        print(f"phd: warning: {warning}", file=sys.stderr)
+        warn_user(warning)
     write_json(path, result)
     return result
 

@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from phd.commands import shards_inspect, shards_negatives
+from phd.errors import warn_user
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells say it
 SHOWN = 20
@@ -39,7 +40,7 @@ def _convert(options: argparse.Namespace) -> None:
     before = "finished already: " if summary.finished else ""
     print(f"{options.out}: {before}{summary}")
     for doubt in summary.doubts:
-        print(f"phd: warning: {options.out}: {doubt}", file=sys.stderr)
+        warn_user(f"{options.out}: {doubt}")
     for skipped in summary.skipped[:SHOWN]:
         print(f"skipped: {skipped['problem']}")
     if len(summary.skipped) > SHOWN:

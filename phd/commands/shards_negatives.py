@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from phd.commands.json_file import write_json
-from phd.errors import UserError
+from phd.errors import UserError, warn_user
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,7 +59,7 @@ def run(options: argparse.Namespace) -> None:
     for line in described(mined, verify):
         print(line)
     for line in doubts(options.out, mined, encode, verify):
-        print(f"phd: warning: {line}", file=sys.stderr)
+        warn_user(line)
     if options.json is not None:
         found = None if verify is None else verify.found_share
         numbers = {**asdict(mined), "true_phrases_found_by_verifier": found}
