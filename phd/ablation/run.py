@@ -19,6 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from datamodules.shards import write_atomically
 from phd.ablation.plan import Run
+from phd.ablation.worker import is_orphaned, start_worker
 from phd.errors import UserError
 
 RESULT, LOG = "result.json", "log.txt"
@@ -82,7 +83,7 @@ def run_all(runs: Sequence[Run], work: Work, out: Path, jobs: int) -> list[Outco
     context = multiprocessing.get_context("spawn")
     with (
         Progress(*columns, console=console) as bar,
-        ProcessPoolExecutor(min(jobs, max(1, len(missing))), mp_context=context, initializer=_one_thread) as pool,
+        ProcessPoolExecutor(min(jobs, max(1, len(missing))), mp_context=context, initializer=start_worker) as pool,
     ):
         task = bar.add_task("runs", total=len(runs), completed=len(found))
         futures = {pool.submit(_do, work, run, folders[run]): run for run in missing}
@@ -99,15 +100,10 @@ def run_all(runs: Sequence[Run], work: Work, out: Path, jobs: int) -> list[Outco
     return [found[run] for run in runs]
 
 
-def _one_thread() -> None:
-    os.environ["OMP_NUM_THREADS"] = "1"
-    import torch
-
-    torch.set_num_threads(1)
-
-
 def _do(work: Work, run: Run, folder: Path) -> dict[str, Any]:
     """In a process of the pool: one run, with its output in a file."""
+    if is_orphaned():
+        raise SystemExit(f"{run.name}: the command that asked for it is gone")
     folder.mkdir(parents=True, exist_ok=True)
     _print_into(folder / LOG)
     start = time.perf_counter()
