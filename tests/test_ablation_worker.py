@@ -11,7 +11,7 @@ from pathlib import Path
 
 # A run that begins a program of its own, as a training does; both leave a sign of life ten times a second.
 RUNS = r"""
-import subprocess, sys, threading, time
+import signal, subprocess, sys, threading, time
 from pathlib import Path
 
 BEAT = "import sys, time\nwhile True:\n    open(sys.argv[1], 'a').write('.')\n    time.sleep(0.1)"
@@ -33,6 +33,7 @@ if __name__ == "__main__":
     from phd.ablation.run import run_all
     import killed_pool
 
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in the background of a shell
     run_all(plan_runs([Variant("a", ()), Variant("b", ())], 0, 1), killed_pool.works, Path(sys.argv[1]), jobs=1)
 """
 

@@ -18,6 +18,8 @@ def start_worker() -> None:
     import torch
 
     torch.set_num_threads(1)
+    # Not SIGINT, which a command in the background ignores, and what it begins too.
+    signal.signal(signal.SIGUSR2, signal.default_int_handler)
     threading.Thread(target=_end_with_command, daemon=True).start()
 
 
@@ -33,6 +35,6 @@ def _end_with_command() -> None:
     if parent is None:
         return
     parent.join()
-    os.kill(os.getpid(), signal.SIGINT)  # as Ctrl-C: a run stops the programs that it began
+    os.kill(os.getpid(), signal.SIGUSR2)  # as Ctrl-C: a run stops the programs that it began
     time.sleep(GRACE)
     os._exit(1)
