@@ -58,8 +58,8 @@ def notes(batch_size: int, positives: int, hard: int) -> tuple[str, ...]:
         f"All runs of a seed see the same scenes and the same true phrases in the same order. An image has {hard} "
         f"false phrases, each one attribute away from a thing in it, of which N are drawn. A step with N of them "
         f"compares at most {batch_size} x ({positives} + N) pairs of an image and a phrase: a larger number also means "
-        f"more pairs in each of the same number of steps. Without any, nothing ever says no, so cgF1 near 0 is to be "
-        f"expected; that run warns of it.",
+        f"more pairs in each of the same number of steps. Without any, nothing says no, and what a student still "
+        f"rejects it rejects as the heads do that it has from the teacher; that run warns of it.",
     )
 
 
