@@ -14,7 +14,7 @@ import torch
 import wandb
 import yaml
 from cli_runs import ROOT, files, refused, small
-from lightning.pytorch.utilities.warnings import PossibleUserWarning
+from lightning.fabric.utilities.warnings import PossibleUserWarning
 from safetensors.torch import load_file
 from tiny import tiny_sam
 
