@@ -85,7 +85,7 @@ ablation-negatives: $(STAMP) ## stage 3 with 0, 1, 3 and 8 hard negatives, 3 see
 	$(BIN)/phd ablation negatives runs/ablation/negatives --first-seed $(FIRST_SEED) $(NAMED_STUDENT) --results docs/results.md $(if $(ARGS),-- $(ARGS))
 
 # For weights and data of one's own: ARGS="--teacher facebook/sam3 --data-images SHARDS ..."; phd family --help.
-family: $(STAMP) ## distil all nine students through the three stages, one table into docs/results.md (2 to 3 hours on 2 cores)
+family: $(STAMP) ## distil all nine students through the three stages, one table into docs/results.md (4 to 6 hours on 2 cores)
 	$(BIN)/phd family runs/family --results docs/results.md $(ARGS)
 
 toy-teacher: $(STAMP) ## train the embedded teacher again and put it into the package (hours on 2 cores)

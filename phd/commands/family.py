@@ -20,7 +20,7 @@ TEACHER = "toy-teacher"
 # With the toy recipes; those for real data count epochs.
 STEPS = {"stage1": 400, "stage2": 96, "stage3": 200}
 ROUNDS = 15
-HOURS = "two to three hours on 2 cores"
+HOURS = "four to six hours on 2 cores"
 
 
 def build_parser() -> argparse.ArgumentParser:
