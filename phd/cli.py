@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from typing import Any
 
 from phd import __version__
 from phd.commands import COMMANDS
-from phd.errors import UserError
+from phd.errors import UserError, show_warning, tell
 
 TRAINING = {
     "fit": "train a stage from YAML files (-c FILE, repeatable; a later file wins)",
@@ -44,13 +45,14 @@ def run(arguments: list[str]) -> Any:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Entry point of the console script; a `UserError` becomes one line and exit code 2."""
+    """Entry point of the console script; a `UserError` becomes one line and exit code 2, a warning one line."""
+    warnings.showwarning = show_warning
     try:
         run(sys.argv[1:] if arguments is None else arguments)
     except UserError as error:
         # From a worker of the data loader the message comes wrapped in that process's traceback.
         message = str(error).rsplit("phd.errors.UserError: ", 1)[-1]
-        print(f"phd: error: {' '.join(message.split())}", file=sys.stderr)
+        tell("error", message)
         raise SystemExit(2) from None
 
 

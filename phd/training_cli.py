@@ -18,7 +18,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 import callbacks  # its class names resolve without their path
 import datamodules  # noqa: F401
 import phd.stages  # noqa: F401
-from phd.errors import UserError, warning_line
+from phd.errors import UserError
 from phd.stages.base import Stage
 
 warnings.filterwarnings("ignore", message="LightningCLI's args parameter is intended.*")
@@ -30,16 +30,6 @@ warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.* is deprecated.
 # The loader itself holds no state: the data module does.
 warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")
 
-
-def format_warning(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> str:
-    """A warning as users read it; where it was raised helps with those that are meant for programmers."""
-    if issubclass(category, UserWarning):
-        return f"{warning_line(message)}\n"
-    return lightning_line(message, category, *place, **more)
-
-
-lightning_line = warnings.formatwarning  # Lightning has put in its own, with file and line
-warnings.formatwarning = format_warning
 
 # Where a run writes that names no trainer.default_root_dir.
 RUN_FOLDER = "runs/latest"

@@ -36,13 +36,21 @@ def fitted(tmp_path_factory: pytest.TempPathFactory, toy_shards: Path, toy_folde
     return folder
 
 
-def test_a_warning_is_one_line_without_a_place() -> None:
-    from phd.training_cli import format_warning
+def test_a_warning_is_one_line_without_a_place(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Although Lightning puts in its own format, with file and line, when it is imported."""
 
-    assert warnings.formatwarning is format_warning
-    line = format_warning("a data set\n without", PossibleUserWarning, "file.py", 7)
-    assert line == "phd: warning: a data set without\n"
-    assert "file.py:7: " in format_warning("old", DeprecationWarning, "file.py", 7)
+    def warns(arguments: list[str]) -> None:
+        warnings.warn("a data set\n without", PossibleUserWarning, stacklevel=1)
+        warnings.warn("old", FutureWarning, stacklevel=1)
+
+    monkeypatch.setattr("phd.cli.run", warns)
+    warnings.simplefilter("always")
+    main([])
+    user, programmer = capsys.readouterr().err.splitlines()[:2]
+    assert user == "phd: warning: a data set without"
+    assert "test_training_cli.py:" in programmer
 
 
 def checkpoint_of(folder: Path) -> Path:

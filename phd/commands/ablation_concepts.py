@@ -22,6 +22,7 @@ from phd.commands.ablation_common import (
 )
 from phd.commands.steps import World, evaluate_once, require_recipes, world_shards
 from phd.errors import UserError
+from phd.one_command import only_command_in
 
 if TYPE_CHECKING:
     from phd.ablation.plan import Variant
@@ -87,14 +88,15 @@ def conduct(kind: Kind, options: argparse.Namespace, more: list[str]) -> None:
     init = starting_student(options)
     student, weights = load_start(options, init)
     files = [*kind.recipes, *kind.schedules]
-    claim(options.out, identity(kind.name, options, kind.numbers, files, weights, more))
-    protocol = prepare(kind, options, init, more)
-    outcomes = run_all(runs, partial(train_and_measure, measure, protocol), options.out, options.jobs)
-    references = {"the teacher": measure(protocol, options.teacher, options.out / "teacher")}
-    if "stills" in protocol.tests:
-        references["the student before"] = measure_boxes(protocol, str(init), options.out / "before")
-    report(kind, options, protocol, variants, outcomes, student, references)
-    require_all(outcomes, options.out)
+    with only_command_in(options.out):
+        claim(options.out, identity(kind.name, options, kind.numbers, files, weights, more))
+        protocol = prepare(kind, options, init, more)
+        outcomes = run_all(runs, partial(train_and_measure, measure, protocol), options.out, options.jobs)
+        references = {"the teacher": measure(protocol, options.teacher, options.out / "teacher")}
+        if "stills" in protocol.tests:
+            references["the student before"] = measure_boxes(protocol, str(init), options.out / "before")
+        report(kind, options, protocol, variants, outcomes, student, references)
+        require_all(outcomes, options.out)
 
 
 def starting_student(options: argparse.Namespace) -> Path:

@@ -19,6 +19,7 @@ from phd.commands.ablation_common import (
     train_and_measure,
 )
 from phd.commands.steps import World, evaluate_once, require_recipes, say, world_shards
+from phd.one_command import only_command_in
 
 # By option: default and meaning. Nothing else is trained or measured on these seeds of the world.
 NUMBERS = {
@@ -51,13 +52,14 @@ def run(options: argparse.Namespace, more: list[str]) -> None:
     grid = student.heads.tracker_model.backbone_feature_sizes[-1][0]
     variants = [memory_variant(name, grid) for name in options.only or NAMES]
     runs = plan_runs(variants, options.first_seed, options.seeds)
-    claim(options.out, identity("memory", options, NUMBERS, RECIPES, weights, more))
-    protocol = prepare(options, init, more)
-    outcomes = run_all(runs, partial(train_and_measure, measure, protocol), options.out, options.jobs)
-    (options.out / "teacher").mkdir(exist_ok=True)
-    theirs = measure(protocol, options.teacher, options.out / "teacher")
-    report(options, protocol, variants, outcomes, student, theirs)
-    require_all(outcomes, options.out)
+    with only_command_in(options.out):
+        claim(options.out, identity("memory", options, NUMBERS, RECIPES, weights, more))
+        protocol = prepare(options, init, more)
+        outcomes = run_all(runs, partial(train_and_measure, measure, protocol), options.out, options.jobs)
+        (options.out / "teacher").mkdir(exist_ok=True)
+        theirs = measure(protocol, options.teacher, options.out / "teacher")
+        report(options, protocol, variants, outcomes, student, theirs)
+        require_all(outcomes, options.out)
 
 
 def new_start(options: argparse.Namespace) -> Path:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from phd.commands import demo_concepts, demo_images, demo_videos
 from phd.commands.steps import require_recipes, say, split_at_dashes
+from phd.one_command import only_command_in
 
 TEACHER = "toy-teacher"
 BACKBONE = "efficientvit_b0"
@@ -34,17 +35,18 @@ def run(arguments: list[str]) -> None:
     require_recipes(options.experiments, ["stage1", "stage2", "stage3"])
 
     out, experiments = options.out, options.experiments
-    images = demo_images.data(out, options.train_scenes, options.test_scenes)
-    numbers = {"image": demo_images.stage(out, images, experiments, more, BACKBONE, TEACHER)}
-    videos = demo_videos.data(out, options.train_clips, options.test_clips)
-    numbers["video"] = demo_videos.stage(out, videos, experiments, more, numbers["image"]["student"], TEACHER)
-    phrases = demo_concepts.data(out, options.train_phrases, options.test_phrases)
-    numbers["concept"] = demo_concepts.stage(out, phrases, experiments, more, numbers["video"]["student"], TEACHER)
-    from phd.report import write_report
+    with only_command_in(out):
+        images = demo_images.data(out, options.train_scenes, options.test_scenes)
+        numbers = {"image": demo_images.stage(out, images, experiments, more, BACKBONE, TEACHER)}
+        videos = demo_videos.data(out, options.train_clips, options.test_clips)
+        numbers["video"] = demo_videos.stage(out, videos, experiments, more, numbers["image"]["student"], TEACHER)
+        phrases = demo_concepts.data(out, options.train_phrases, options.test_phrases)
+        numbers["concept"] = demo_concepts.stage(out, phrases, experiments, more, numbers["video"]["student"], TEACHER)
+        from phd.report import write_report
 
-    sections = [
-        demo_images.section(numbers["image"], images["test"], TEACHER),
-        demo_videos.section(numbers["video"], videos["test"], TEACHER),
-        demo_concepts.section(numbers["concept"], phrases["test"], TEACHER),
-    ]
-    say(f"[bold]report:[/] {write_report(out, sections)}")
+        sections = [
+            demo_images.section(numbers["image"], images["test"], TEACHER),
+            demo_videos.section(numbers["video"], videos["test"], TEACHER),
+            demo_concepts.section(numbers["concept"], phrases["test"], TEACHER),
+        ]
+        say(f"[bold]report:[/] {write_report(out, sections)}")

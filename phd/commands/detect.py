@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from phd.errors import UserError, warn_user
+from phd.errors import UserError
 
 CORNERS = ("X0", "Y0", "X1", "Y1")
 VIDEOS = (
@@ -30,7 +28,7 @@ def run(arguments: list[str]) -> Any:
         from phd.commands.detect_photo import run_photo as run_source
 
         refuse(options, OF_VIDEOS, "videos", "a photograph")
-    return with_warnings(lambda: run_source(options))
+    return run_source(options)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -96,15 +94,3 @@ def refuse(options: argparse.Namespace, names: tuple[str, ...], meant: str, give
             raise UserError(
                 f"--{name.replace('_', '-')}: is for {meant}, and {options.source} is {given}; leave it out"
             )
-
-
-def with_warnings(work: Callable[[], Any]) -> Any:
-    """Do it, and print what it warns of, one line each."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UserWarning)
-        try:
-            return work()
-        finally:
-            for warning in caught:
-                if issubclass(warning.category, UserWarning):
-                    warn_user(warning.message)

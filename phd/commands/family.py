@@ -15,6 +15,7 @@ from phd.commands import family_data
 from phd.commands.family_student import SMALL, TEACHER_ROW, Family, make_and_measure
 from phd.commands.steps import split_at_dashes
 from phd.errors import UserError
+from phd.one_command import only_command_in
 
 TEACHER = "toy-teacher"
 # With the toy recipes; those for real data count epochs.
@@ -98,19 +99,20 @@ def run(arguments: list[str]) -> None:
     recipes = family.recipe_files(*family.steps)
     if missing := [file for file in recipes if not file.is_file()]:
         raise UserError(f"{missing[0]}: no such recipe; run in the checkout or set --experiments")
-    claim(
-        options.out,
-        {
-            "teacher": weights,
-            "recipe": hashlib.sha256(b"".join(file.read_bytes() for file in recipes)).hexdigest(),
-            **{name: getattr(family, name) for name in ("recipes", "steps", "text", "protocol", "stage_arguments")},
-            "more": more,
-            **family_data.identity(options, own),
-        },
-    )
-    family = replace(family, data=family_data.family_data(options, own))
-    outcomes = run_all(runs, partial(make_and_measure, family), options.out, options.jobs)
-    report(options, family, outcomes, command(parser, options, more), own)
+    with only_command_in(options.out):
+        claim(
+            options.out,
+            {
+                "teacher": weights,
+                "recipe": hashlib.sha256(b"".join(file.read_bytes() for file in recipes)).hexdigest(),
+                **{name: getattr(family, name) for name in ("recipes", "steps", "text", "protocol", "stage_arguments")},
+                "more": more,
+                **family_data.identity(options, own),
+            },
+        )
+        family = replace(family, data=family_data.family_data(options, own))
+        outcomes = run_all(runs, partial(make_and_measure, family), options.out, options.jobs)
+        report(options, family, outcomes, command(parser, options, more), own)
     failed = [each for each in outcomes if each.values is None]
     if failed:
         said = ", ".join(f"{each.run.variant.name} ({each.error})" for each in failed)

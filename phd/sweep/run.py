@@ -17,6 +17,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from phd.errors import UserError
+from phd.one_command import only_command_in
 from phd.sweep.metric import MetricMissing, read_metric
 from phd.sweep.records import Trial, append_record, read_records
 from phd.sweep.report import order, short, write_report
@@ -60,31 +61,32 @@ def run_sweep(
         program = expand_command(sweep, parameters)[0]
         if shutil.which(program, path=environment["PATH"]) is None:
             raise UserError(f"{file}: the command starts with {program}, which is no program on the PATH")
-    _claim(out, sweep)
-    records = read_records(out / "trials.jsonl")
-    console = Console(stderr=True)
-    if sweep.early_terminate:
-        console.print("early_terminate needs W&B's server; here every trial runs to its end", style="yellow")
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    try:
-        with Progress(*columns, console=console) as progress:
-            task = progress.add_task("sweep", total=len(planned))
-            for key, parameters in planned.items():
-                if key not in records or records[key].status == "failed":
-                    if _reached_target(sweep, records):
-                        console.print(f"{sweep.metric} has reached its target; no further trials")
-                        break
-                    progress.update(task, description=f"trial {key}")
-                    command = [*expand_command(sweep, parameters), f"{folder_flag}={_folder(out, key)}"]
-                    records[key] = _run_trial(sweep, key, parameters, command, _folder(out, key), environment)
-                    append_record(out / "trials.jsonl", records[key])
-                    console.print(escape(_line(records[key], sweep.metric)), soft_wrap=True)
-                progress.advance(task)
-    finally:
-        # Also after Ctrl-C: what has run is worth a table.
-        trials = order([records[key] for key in planned if key in records], sweep.goal)
-        write_report(out, sweep, trials)
-    return trials
+    with only_command_in(out):
+        _claim(out, sweep)
+        records = read_records(out / "trials.jsonl")
+        console = Console(stderr=True)
+        if sweep.early_terminate:
+            console.print("early_terminate needs W&B's server; here every trial runs to its end", style="yellow")
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        try:
+            with Progress(*columns, console=console) as progress:
+                task = progress.add_task("sweep", total=len(planned))
+                for key, parameters in planned.items():
+                    if key not in records or records[key].status == "failed":
+                        if _reached_target(sweep, records):
+                            console.print(f"{sweep.metric} has reached its target; no further trials")
+                            break
+                        progress.update(task, description=f"trial {key}")
+                        command = [*expand_command(sweep, parameters), f"{folder_flag}={_folder(out, key)}"]
+                        records[key] = _run_trial(sweep, key, parameters, command, _folder(out, key), environment)
+                        append_record(out / "trials.jsonl", records[key])
+                        console.print(escape(_line(records[key], sweep.metric)), soft_wrap=True)
+                    progress.advance(task)
+        finally:
+            # Also after Ctrl-C: what has run is worth a table.
+            trials = order([records[key] for key in planned if key in records], sweep.goal)
+            write_report(out, sweep, trials)
+        return trials
 
 
 def summary(trials: list[Trial], metric: str) -> str:
