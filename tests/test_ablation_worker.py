@@ -9,6 +9,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
+from phd.ablation.plan import Run, Variant, plan_runs
+from phd.ablation.run import run_all
+from phd.ablation.worker import share_of, visible_gpus
+
 # A run that begins a program of its own, as a training does; both leave a sign of life ten times a second.
 RUNS = r"""
 import signal, subprocess, sys, threading, time
@@ -66,3 +72,24 @@ def test_workers_end_with_a_killed_command(tmp_path: Path) -> None:
 
     assert until(silent, 30)
     assert not (tmp_path / "runs" / "b-seed0").exists()  # the next run was in the worker's queue
+
+
+def gpu_of(run: Run, folder: Path) -> dict[str, str]:
+    (folder.parent / f"{run.name}.began").touch()
+    assert until(lambda: len(list(folder.parent.glob("*.began"))) == 2, 90), "the other process never began"
+    return {"gpu": os.environ["CUDA_VISIBLE_DEVICES"]}
+
+
+def test_processes_share_the_gpus_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5,7")
+    runs = plan_runs([Variant("a", ()), Variant("b", ())], 0, 1)
+    outcomes = run_all(runs, gpu_of, tmp_path, jobs=2)
+    assert sorted(each.values["gpu"] for each in outcomes if each.values is not None) == ["3,7", "5"]
+    assert visible_gpus() == ["3", "5", "7"]  # of the command itself nothing changes
+
+
+def test_shares_by_hand() -> None:
+    assert [share_of(["0", "1", "2", "3"], number, 1) for number in range(1)] == [["0", "1", "2", "3"]]
+    assert [share_of(["0", "1", "2", "3"], number, 2) for number in range(2)] == [["0", "2"], ["1", "3"]]
+    assert [share_of(["0", "1"], number, 5) for number in range(5)] == [["0"], ["1"], ["0"], ["1"], ["0"]]
+    assert share_of([], 0, 2) == []

@@ -131,6 +131,7 @@ def test_costs_are_those_of_the_account() -> None:
         (["--train-seed", "5", "--test-seed", "5"], "--test-seed is 5, which is trained on"),
         (["--teacher", "nowhere/x"], "nowhere/x"),
         (["--device", "tpu9"], "--device tpu9: this machine has no such device"),
+        (["--device", "cuda:1"], "--device cuda:1: students share the GPUs out"),
         (["--experiments", "nowhere"], "no YAML files; run in the checkout or set --experiments"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Run what is planned, several runs at a time, each in a process with one thread; what is done is not done again."""
+"""Run what is planned, several runs at a time, each in its process (`worker.py`); what is done is not done again."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from datamodules.shards import write_atomically
 from phd.ablation.plan import Run
-from phd.ablation.worker import is_orphaned, start_worker
+from phd.ablation.worker import is_orphaned, start_worker, visible_gpus
 from phd.errors import UserError
 
 RESULT, LOG = "result.json", "log.txt"
@@ -81,9 +81,11 @@ def run_all(runs: Sequence[Run], work: Work, out: Path, jobs: int) -> list[Outco
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     # A forked process would inherit the locks of the parent's threads.
     context = multiprocessing.get_context("spawn")
+    processes = min(jobs, max(1, len(missing)))
+    begin = {"initializer": start_worker, "initargs": (context.Value("i", 0), processes, visible_gpus())}
     with (
         Progress(*columns, console=console) as bar,
-        ProcessPoolExecutor(min(jobs, max(1, len(missing))), mp_context=context, initializer=start_worker) as pool,
+        ProcessPoolExecutor(processes, mp_context=context, **begin) as pool,
     ):
         task = bar.add_task("runs", total=len(runs), completed=len(found))
         futures = {pool.submit(_do, work, run, folders[run]): run for run in missing}

@@ -124,6 +124,7 @@ def train(protocol: Protocol, run: Run, folder: Path) -> Path:
         f"--model.teacher={protocol.teacher}",
         f"--data.root={protocol.train}",
         *(f"--{name}={run.seed}" for name in ("seed_everything", "data.seed")),
+        "--trainer.devices=1",
         *protocol.limits,
         *protocol.more,
     ]

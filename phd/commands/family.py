@@ -40,7 +40,12 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--only", nargs="+", metavar="BACKBONE", help="only these; all that have a file by default")
     parser.add_argument("--teacher", default=TEACHER, help="a SAM 3: folder, hub id, or %(default)s (the default)")
-    parser.add_argument("--jobs", type=int, default=2, help="students at a time, each with one thread (%(default)s)")
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=2,
+        help="students at a time, with one thread each; they share the GPUs out (%(default)s)",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the runs (%(default)s)")
     parser.add_argument("--device", help="cpu or cuda; cuda where there is one")
     parser.add_argument(
@@ -166,6 +171,8 @@ def plan_family(options: argparse.Namespace, own: bool, more: list[str], image_s
 
     from phd.commands.device import checked_device
 
+    if ":" in (options.device or ""):
+        raise UserError(f"--device {options.device}: students share the GPUs out; choose by CUDA_VISIBLE_DEVICES")
     recipes = options.recipes or ("full" if own else "toy")
     steps: dict[str, int | None] = {}
     if options.stage1_small_steps is not None:
