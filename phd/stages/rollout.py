@@ -106,7 +106,7 @@ def roll_out(
         prompted = torch.full((len(objects),), number == 0 or number in plan.corrected, device=coarse.device)
         tokens = heads.remember(coarse, canvas, object_logits, prompted & binary)
         rows = nothing.image_index
-        bank = bank.write(number, tokens.to(bank.values.dtype), answer.pointers, prompted, rows)
+        bank = bank.write(number, tokens, answer.pointers, prompted, rows)
         if truncate is not None and (number + 1) % truncate == 0:
             bank = bank.detached()
     return rollout

@@ -77,7 +77,7 @@ class MemoryBank:
         return len(self.values)
 
     def write(self, frame: int, values: Tensor, pointers: Tensor, conditioning: Tensor, rows: Tensor) -> MemoryBank:
-        """The bank with one frame more.
+        """The bank with one frame more, in the bank's type: under autocast some parts answer in fp32.
 
         Args:
             frame: Its number, not before any that was written.
@@ -91,9 +91,9 @@ class MemoryBank:
         number = torch.full_like(rows, frame)
         return replace(
             self,
-            values=self.values.index_put((rows, slots), values),
+            values=self.values.index_put((rows, slots), values.to(self.values.dtype)),
             frames=self.frames.index_put((rows, slots), number),
-            pointers=self.pointers.index_put((rows, places), pointers),
+            pointers=self.pointers.index_put((rows, places), pointers.to(self.pointers.dtype)),
             pointer_frames=self.pointer_frames.index_put((rows, places), number),
         )
 

@@ -151,7 +151,7 @@ def _written(
     coarse = features.tracker[-1].expand(len(state.ids), -1, -1, -1)
     tokens = heads.remember(coarse, answer.canvas, answer.object_logits, given)
     rows = torch.arange(len(state.ids), device=device)
-    bank = state.before.write(state.frame, tokens.to(state.before.values.dtype), answer.pointers, conditioning, rows)
+    bank = state.before.write(state.frame, tokens, answer.pointers, conditioning, rows)
     return replace(state, bank=bank)
 
 
