@@ -54,7 +54,7 @@ def test_a_student_learns_to_remember(tmp_path: Path, shards: Path, toy_folder: 
     assert not any(name.startswith(("trunk", "neck")) or "prompt_encoder" in name for name in moved)
 
 
-@pytest.mark.parametrize("part", ["start", "small", "long"])
+@pytest.mark.parametrize("part", ["start", "small", "long", "apart"])
 def test_the_toy_learns_to_track(part: str, tmp_path: Path, shards: Path, toy_folder: Path) -> None:
     more = [f"--model.segmenter={toy_folder}", "--model.image_size=64", "--data.clip_length=3", "--data.batch_size=2"]
     folder = two_steps(f"toy/teacher_memory_{part}.yaml", tmp_path, shards, *more)
