@@ -27,7 +27,9 @@ def usage() -> str:
 
 
 def run(arguments: list[str]) -> Any:
-    """Run one command and return what it returns; errors pass through."""
+    """Run one command and return what it returns; errors pass through, a warning becomes one line."""
+    # Here, not in `main`: the processes of an ablation's pool come in by this door.
+    warnings.showwarning = show_warning
     if not arguments or arguments[0] in ("-h", "--help"):
         print(usage())
         return None
@@ -45,8 +47,7 @@ def run(arguments: list[str]) -> Any:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Entry point of the console script; a `UserError` becomes one line and exit code 2, a warning one line."""
-    warnings.showwarning = show_warning
+    """Entry point of the console script; a `UserError` becomes one line and exit code 2."""
     try:
         run(sys.argv[1:] if arguments is None else arguments)
     except UserError as error:

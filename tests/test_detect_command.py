@@ -17,7 +17,7 @@ from raw_videos import picture, write_frames, write_mp4
 from scripted_concepts import SIDE, Box, Scripted, followed
 from teacher_cases import stirred
 
-from phd.cli import main, run
+from phd.cli import run
 from phd.commands.detect import is_video
 from phd.commands.detect_veval import VevalTracks
 from phd.loading import load_segmenter
@@ -137,7 +137,7 @@ def test_what_is_refused(toy: Path, clip: Path, tmp_path: Path, capsys: pytest.C
 
 def test_long_phrases_are_counted_on_a_video_too(toy: Path, clip: Path, tmp_path: Path, capsys) -> None:
     more = ["--model", str(toy), "--max-frames", "1", "--out", str(tmp_path / "o"), "--threshold", "1"]
-    main(["detect", str(clip / "clip.mp4"), "star", "ring " * 40, *more])
+    run(["detect", str(clip / "clip.mp4"), "star", "ring " * 40, *more])
     assert "warning: 1 of 2 phrases are longer" in capsys.readouterr().err
 
 

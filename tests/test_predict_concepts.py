@@ -14,7 +14,7 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from teacher_cases import stirred
 
-from phd.cli import main, run
+from phd.cli import run
 from phd.concept_prompts import Exemplars, TextFeatures
 from phd.contract import Detections, ImageFeatures
 from phd.errors import UserError
@@ -160,7 +160,7 @@ def test_the_command(toy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     photo = tmp_path / "photo.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (50, 70, 3), dtype=np.uint8)).save(photo)
     exemplar = ["--exemplar", "5", "5", "30", "40", "--negative-exemplar", "40", "10", "60", "45"]
-    main(["detect", str(photo), *exemplar, "red ring", "--model", str(toy), "star " * 20, "--threshold", "0.001"])
+    run(["detect", str(photo), *exemplar, "red ring", "--model", str(toy), "star " * 20, "--threshold", "0.001"])
     output = capsys.readouterr()
     assert "red ring: " in output.out
     assert "warning: 1 of 2 phrases are longer" in output.err

@@ -45,9 +45,9 @@ def test_a_warning_is_one_line_without_a_place(
         warnings.warn("a data set\n without", PossibleUserWarning, stacklevel=1)
         warnings.warn("old", FutureWarning, stacklevel=1)
 
-    monkeypatch.setattr("phd.cli.run", warns)
+    monkeypatch.setattr("phd.commands.students.run", warns)
     warnings.simplefilter("always")
-    main([])
+    run(["students"])
     user, programmer = capsys.readouterr().err.splitlines()[:2]
     assert user == "phd: warning: a data set without"
     assert "test_training_cli.py:" in programmer

@@ -90,7 +90,7 @@ def fit_arguments(family: Family, backbone: str, seed: int, stage: str, student:
     words += [f"--model.image_size={family.image_size}"] if stage == "stage1" and student is not None else []
     words += [f"--model.text={family.text}"] if stage == "stage3" and family.text is not None else []
     words += [f"--seed_everything={seed}", f"--data.seed={seed}"]
-    accelerator = ACCELERATORS.get(family.device.split(":")[0], "auto")
+    accelerator = ACCELERATORS.get(family.device, "auto")
     words += [f"--trainer.accelerator={accelerator}", "--trainer.devices=1", "--trainer.enable_progress_bar=false"]
     steps = family.steps[stage]
     words += ["--trainer.max_epochs=-1", f"--trainer.max_steps={steps}"] if steps is not None else []
