@@ -157,21 +157,6 @@ class PixelSampler:
         return first, last, values.repeat(edges[1:] - edges[:-1]).reshape(last - first, num_rows)
 
 
-def decode_at(rle: dict[str, Any], rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Sample a mask at the pixels (rows[i], columns[j]) without decoding the rest.
-
-    Args:
-        rle: Compressed or uncompressed RLE, valid for its own size.
-        rows: (R,) row indices, in any order, repeated or not.
-        columns: (C,) column indices, likewise.
-
-    Returns:
-        (R, C) uint8 {0, 1}, equal to `decode(rle)[rows][:, columns]`.
-    """
-    height, width = rle["size"]
-    return PixelSampler(height, width, rows, columns)(rle)
-
-
 def decode(rle: dict[str, Any]) -> np.ndarray:
     """The whole mask, (H, W) uint8."""
     height, width = rle["size"]

@@ -44,12 +44,6 @@ def visible(record: dict[str, Any]) -> np.ndarray:
     return np.array(shown, dtype=bool).reshape(len(record["objects"]), len(record["frames"]))
 
 
-def phrase_objects(record: dict[str, Any], phrase: dict[str, Any]) -> list[dict[str, Any]]:
-    """The objects that a phrase names, in its order."""
-    by_id = {item["id"]: item for item in record["objects"]}
-    return [by_id[number] for number in phrase["objects"]]
-
-
 def check_form(record: Any, where: str) -> None:
     """Check that a JSON record has a video, its frames and objects with masks.
 

@@ -1,21 +1,26 @@
-"""Two commands at once in one folder of runs would take each other's half-made runs for their own."""
+"""A folder of runs belongs to one command, with one set of settings, and to one process at a time."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
+from datamodules.shards import write_atomically
 from phd.errors import UserError
 
-LOCK = ".lock"
+LOCK, SETTINGS = ".lock", "settings.json"
 
 
 @contextmanager
 def only_command_in(folder: Path) -> Iterator[None]:
-    """Hold a folder for this process; the system lets it go when the process ends, however it ends.
+    """Hold a folder for this process: two at once would take each other's half-made runs for their own.
+
+    The system lets it go when the process ends, however it ends.
 
     Args:
         folder: Made where it is missing; its file `.lock` stays, and means nothing when nobody holds it.
@@ -32,3 +37,24 @@ def only_command_in(folder: Path) -> Iterator[None]:
         ) from error
     with lock:
         yield
+
+
+def claim(folder: Path, settings: dict[str, Any]) -> None:
+    """Make a folder that of these settings, in its file `settings.json`; results of others must not share its table.
+
+    Raises:
+        UserError: It holds results of other settings.
+    """
+    file = folder / SETTINGS
+    mine = json.loads(json.dumps(settings, default=str))
+    if file.exists():
+        held = json.loads(file.read_text(encoding="utf-8"))
+        for name in sorted({*held, *mine}):
+            if held.get(name) != mine.get(name):
+                raise UserError(
+                    f"{folder}: holds results of {name} {held.get(name)}, not {mine.get(name)}; name another "
+                    f"folder, or delete this one"
+                )
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(file, (json.dumps(mine, indent=1) + "\n").encode())

@@ -15,7 +15,7 @@ from PIL import Image
 
 from phd.ablation.plan import Run, Variant, plan_runs
 from phd.ablation.plot import Panel, plot_rows
-from phd.ablation.run import LOG, RESULT, Outcome, claim, run_all
+from phd.ablation.run import LOG, RESULT, Outcome, run_all
 from phd.ablation.table import Spread, markdown, put_between, spread
 from phd.errors import UserError
 
@@ -80,15 +80,6 @@ def test_a_damaged_result_is_named(tmp_path: Path) -> None:
         run_all(plan_runs([A], 0, 1), partial(remembered, calls=tmp_path / "calls.txt"), tmp_path, jobs=1)
     with pytest.raises(UserError, match="--jobs is 0"):
         run_all([], partial(remembered, calls=tmp_path / "calls.txt"), tmp_path, jobs=0)
-
-
-def test_a_folder_belongs_to_one_ablation(tmp_path: Path) -> None:
-    claim(tmp_path / "out", {"steps": 60, "more": ["--a=1"]})
-    claim(tmp_path / "out", {"steps": 60, "more": ["--a=1"]})
-    with pytest.raises(UserError, match="holds results of steps 60, not 61"):
-        claim(tmp_path / "out", {"steps": 61, "more": ["--a=1"]})
-    with pytest.raises(UserError, match="holds results of more"):
-        claim(tmp_path / "out", {"steps": 60, "more": []})
 
 
 def test_mean_and_spread_by_hand() -> None:

@@ -147,7 +147,7 @@ def test_real_photographs(tmp_path):
             else:
                 full = coco_mask.decode(rle.compress(expected))
             rows, columns = np.arange(0, height, 3), np.arange(0, width, 3)
-            assert (rle.decode_at(item["segmentation"], rows, columns) == full[::3, ::3]).all()
+            assert (rle.PixelSampler(height, width, rows, columns)(item["segmentation"]) == full[::3, ::3]).all()
 
 
 # Bad input

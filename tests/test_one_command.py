@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from phd.errors import UserError
-from phd.one_command import only_command_in
+from phd.one_command import claim, only_command_in
 
 HOLDS = """
 import sys, time
@@ -43,3 +43,12 @@ def test_an_error_lets_the_folder_go(tmp_path: Path) -> None:
         raise KeyError
     with only_command_in(tmp_path):
         pass
+
+
+def test_a_folder_belongs_to_one_set_of_settings(tmp_path: Path) -> None:
+    claim(tmp_path / "out", {"steps": 60, "more": ["--a=1"]})
+    claim(tmp_path / "out", {"steps": 60, "more": ["--a=1"]})
+    with pytest.raises(UserError, match="holds results of steps 60, not 61"):
+        claim(tmp_path / "out", {"steps": 61, "more": ["--a=1"]})
+    with pytest.raises(UserError, match="holds results of more"):
+        claim(tmp_path / "out", {"steps": 60, "more": []})

@@ -18,6 +18,10 @@ def random_mask(rng, height, width):
     return mask
 
 
+def sample(code, rows, columns):
+    return rle.PixelSampler(*code["size"], rows, columns)(code)
+
+
 def test_counts_of_a_hand_made_mask():
     # Column by column: 0 1 | 1 1 | 0 0 | 1 0
     mask = np.array([[0, 1, 0, 1], [1, 1, 0, 0]], dtype=np.uint8)
@@ -46,7 +50,7 @@ def test_empty_string_has_no_runs():
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_decode_at_equals_decoding_and_indexing(seed):
+def test_sampling_equals_decoding_and_indexing(seed):
     rng = np.random.default_rng(seed)
     for _ in range(60):
         height, width = (int(side) for side in rng.integers(1, 50, 2))
@@ -56,14 +60,14 @@ def test_decode_at_equals_decoding_and_indexing(seed):
         assert (full == mask).all()
         rows = rng.integers(0, height, rng.integers(1, 70))
         columns = rng.integers(0, width, rng.integers(1, 70))
-        sampled = rle.decode_at(code, rows, columns)
+        sampled = sample(code, rows, columns)
         assert sampled.dtype == np.uint8
         assert (sampled == full[rows][:, columns]).all()
 
 
 @pytest.mark.parametrize("flip", [False, True])
 @pytest.mark.parametrize("cells", [3, 16, 64])
-def test_decode_at_on_a_grid_over_a_crop(flip, cells):
+def test_sampling_on_a_grid_over_a_crop(flip, cells):
     """Coarser and finer than the crop, mirrored or not, as the transform asks for it."""
     rng = np.random.default_rng(cells)
     height, width, top, left, rows, columns = 41, 57, 5, 9, 30, 40
@@ -73,22 +77,22 @@ def test_decode_at_on_a_grid_over_a_crop(flip, cells):
         x = left + ((np.arange(cells) + 0.5) * columns / cells).astype(int)
         if flip:
             x = x[::-1]
-        assert (rle.decode_at(rle.encode(mask), y, x) == mask[y][:, x]).all()
+        assert (sample(rle.encode(mask), y, x) == mask[y][:, x]).all()
 
 
-def test_decode_at_reads_uncompressed_counts():
+def test_sampling_reads_uncompressed_counts():
     mask = np.array([[0, 1, 0, 1], [1, 1, 0, 0]], dtype=np.uint8)
     code = {"size": [2, 4], "counts": [1, 3, 2, 1, 1]}
     assert (rle.decode(code) == mask).all()
-    assert (rle.decode_at(code, np.array([1]), np.array([0, 3])) == [[1, 0]]).all()
+    assert (sample(code, np.array([1]), np.array([0, 3])) == [[1, 0]]).all()
 
 
 def test_sampler_is_shared_by_masks_of_one_size_only():
-    sample = rle.PixelSampler(4, 6, np.arange(4), np.arange(6))
+    sampler = rle.PixelSampler(4, 6, np.arange(4), np.arange(6))
     mask = np.eye(4, 6, dtype=np.uint8)
-    assert (sample(rle.encode(mask)) == mask).all()
+    assert (sampler(rle.encode(mask)) == mask).all()
     with pytest.raises(UserError, match=r"size \[6, 4\] but the image has .* \[4, 6\]"):
-        sample(rle.encode(mask.T))
+        sampler(rle.encode(mask.T))
 
 
 @pytest.mark.parametrize(

@@ -130,7 +130,7 @@ def test_the_target_ends_the_sweep(tmp_path: Path) -> None:
 def test_another_sweep_needs_another_folder(tmp_path: Path) -> None:
     run_sweep(write(tmp_path), tmp_path / "out", max_runs=1)
     other = write(tmp_path, metric={"name": "val/mask_iou", "goal": "minimize"})
-    with pytest.raises(UserError, match="another goal; choose another folder"):
+    with pytest.raises(UserError, match="holds results of goal maximize, not minimize; name another folder"):
         run_sweep(other, tmp_path / "out")
 
 

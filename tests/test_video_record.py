@@ -8,7 +8,6 @@ from datamodules.video_record import (
     check_video,
     frame_extension,
     frame_extensions,
-    phrase_objects,
     video_problems,
     visible,
 )
@@ -33,12 +32,6 @@ def test_visible():
     np.testing.assert_array_equal(visible(GOOD), [[True, True, False], [False, True, False]])
     assert visible({**GOOD, "objects": []}).shape == (0, 3)
     assert visible(GOOD).dtype == bool
-
-
-def test_objects_of_a_phrase():
-    dog, horse = GOOD["phrases"]
-    assert [item["id"] for item in phrase_objects(GOOD, dog)] == [7]
-    assert phrase_objects(GOOD, horse) == []
 
 
 @pytest.mark.parametrize(

@@ -36,27 +36,6 @@ class Outcome:
     error: str = ""
 
 
-def claim(out: Path, identity: dict[str, Any]) -> None:
-    """Make `out` the folder of this ablation; results of other settings must not share its table.
-
-    Raises:
-        UserError: It holds results of other settings.
-    """
-    file = out / "ablation.json"
-    mine = json.loads(json.dumps(identity, default=str))
-    if file.exists():
-        held = json.loads(file.read_text(encoding="utf-8"))
-        for name in sorted({*held, *mine}):
-            if held.get(name) != mine.get(name):
-                raise UserError(
-                    f"{out}: holds results of {name} {held.get(name)}, not {mine.get(name)}; name another "
-                    f"folder, or delete this one"
-                )
-        return
-    out.mkdir(parents=True, exist_ok=True)
-    write_atomically(file, (json.dumps(mine, indent=1) + "\n").encode())
-
-
 def run_all(runs: Sequence[Run], work: Work, out: Path, jobs: int) -> list[Outcome]:
     """Do every run that has no result yet.
 

@@ -103,7 +103,7 @@ def load_start(options: argparse.Namespace, init: Path) -> tuple[Student, dict[s
 def identity(
     name: str, options: argparse.Namespace, numbers: Numbers, recipes: Sequence[str], weights: dict[str, Any], more: Any
 ) -> dict[str, Any]:
-    """What runs must share to stand in one table, see `phd.ablation.run.claim`."""
+    """What runs must share to stand in one table, see `phd.one_command.claim`."""
     files = [(options.experiments / "toy" / f"{recipe}.yaml").read_bytes() for recipe in recipes]
     return {
         "ablation": name,

@@ -22,7 +22,7 @@ from phd.commands.ablation_common import (
 )
 from phd.commands.steps import World, evaluate_once, require_recipes, world_shards
 from phd.errors import UserError
-from phd.one_command import only_command_in
+from phd.one_command import claim, only_command_in
 
 if TYPE_CHECKING:
     from phd.ablation.plan import Variant
@@ -78,7 +78,7 @@ def conduct(kind: Kind, options: argparse.Namespace, more: list[str]) -> None:
         UserError: A setting is out of range, there is no student to start from, or a run failed.
     """
     from phd.ablation.plan import plan_runs
-    from phd.ablation.run import claim, run_all
+    from phd.ablation.run import run_all
     from phd.commands.ablation_concepts_report import report
 
     require_recipes(options.experiments, [*kind.recipes, *kind.schedules])

@@ -19,7 +19,7 @@ from phd.commands.ablation_common import (
     train_and_measure,
 )
 from phd.commands.steps import World, evaluate_once, require_recipes, say, world_shards
-from phd.one_command import only_command_in
+from phd.one_command import claim, only_command_in
 
 # By option: default and meaning. Nothing else is trained or measured on these seeds of the world.
 NUMBERS = {
@@ -42,7 +42,7 @@ def run(options: argparse.Namespace, more: list[str]) -> None:
     """Train and measure what is not there yet, and write table, plot and section."""
     from phd.ablation.memory import NAMES, memory_variant
     from phd.ablation.plan import plan_runs
-    from phd.ablation.run import claim, run_all
+    from phd.ablation.run import run_all
     from phd.commands.ablation_memory_report import report
 
     require_recipes(options.experiments, RECIPES)

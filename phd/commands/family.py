@@ -15,7 +15,7 @@ from phd.commands import family_data
 from phd.commands.family_student import SMALL, TEACHER_ROW, Family, make_and_measure
 from phd.commands.steps import split_at_dashes
 from phd.errors import UserError
-from phd.one_command import only_command_in
+from phd.one_command import claim, only_command_in
 
 TEACHER = "toy-teacher"
 # With the toy recipes; those for real data count epochs.
@@ -95,7 +95,7 @@ def run(arguments: list[str]) -> None:
     check_numbers(options)
 
     from phd.ablation.plan import Variant, plan_runs
-    from phd.ablation.run import claim, run_all
+    from phd.ablation.run import run_all
     from phd.commands.family_report import report
 
     runs = plan_runs([Variant(name, ()) for name in (TEACHER_ROW, *names)], options.seed, 1)

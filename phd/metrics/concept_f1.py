@@ -66,8 +66,8 @@ class ConceptF1(Metric):
 
         Args:
             scores: (N,) confidence in [0, 1] of every prediction.
-            ious: (N, M) IoU of every prediction with every target, or a sequence of such, one for each annotator, of
-                which the best one counts (`best_annotator`).
+            ious: (N, M) IoU of every prediction with every target (`mask_overlaps`, `box_overlaps`), or a sequence of
+                such, one for each annotator, of which the best one counts (`best_annotator`).
         """
         answers = ious if isinstance(ious, Sequence) else [ious]
         candidates = [match_datapoint(scores, answer, self.score_threshold) for answer in answers]

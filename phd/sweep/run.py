@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -17,7 +16,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from phd.errors import UserError
-from phd.one_command import only_command_in
+from phd.one_command import claim, only_command_in
 from phd.sweep.metric import MetricMissing, read_metric
 from phd.sweep.records import Trial, append_record, read_records
 from phd.sweep.report import order, short, write_report
@@ -62,7 +61,7 @@ def run_sweep(
         if shutil.which(program, path=environment["PATH"]) is None:
             raise UserError(f"{file}: the command starts with {program}, which is no program on the PATH")
     with only_command_in(out):
-        _claim(out, sweep)
+        claim(out, _identity(sweep))
         records = read_records(out / "trials.jsonl")
         console = Console(stderr=True)
         if sweep.early_terminate:
@@ -111,22 +110,9 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "PATH": path, "WANDB_MODE": "disabled"}
 
 
-def _claim(out: Path, sweep: SweepFile) -> None:
-    """Make `out` the folder of this sweep: trials of another command or metric must not share its table."""
-    identity = {
-        "command": list(sweep.command),
-        "program": sweep.program,
-        "metric": sweep.metric,
-        "goal": sweep.goal,
-    }
-    file = out / "sweep.json"
-    if file.exists():
-        held = json.loads(file.read_text(encoding="utf-8"))
-        differing = " and ".join(name for name in identity if held.get(name) != identity[name])
-        if differing:
-            raise UserError(f"{out} holds a sweep with another {differing}; choose another folder")
-    out.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(identity, indent=2) + "\n", encoding="utf-8")
+def _identity(sweep: SweepFile) -> dict[str, Any]:
+    """Trials of another command or metric must not share the table."""
+    return {"command": list(sweep.command), "program": sweep.program, "metric": sweep.metric, "goal": sweep.goal}
 
 
 def _reached_target(sweep: SweepFile, records: dict[str, Trial]) -> bool:
