@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_encoder_distill import make, rectangles
+from test_encoder_distill import at, make, rectangles
 from test_experiments import columns, two_steps
 
 from phd.loading import load_segmenter
@@ -21,13 +21,15 @@ pytestmark = [
 def test_gradients_are_those_of_the_plain_trunk(toy_folder: Path) -> None:
     found = []
     for compiled in (False, True):
-        stage = make(toy_folder, backbone="efficientvit_b0", compile=compiled)
+        stage = at(make(toy_folder, backbone="efficientvit_b0", compile=compiled), 0, of=10)
         assert not any("_orig_mod" in name for name in stage.learner.state_dict())
         stage.step(rectangles(stage.contract), train=True).loss.backward()
-        found.append([p.grad for p in stage.learner.trunk.parameters() if p.grad is not None])
-    assert len(found[0]) == len(found[1]) > 50
-    for plain, other in zip(*found, strict=True):
-        torch.testing.assert_close(other, plain, rtol=1e-3, atol=1e-3 * plain.abs().max().item())
+        gradients = [each.grad.flatten() for each in stage.learner.trunk.parameters() if each.grad is not None]
+        assert len(gradients) > 50
+        found.append(torch.cat(gradients))
+    plain, other = found
+    # Together: a bias before a batch norm has a gradient of 0, and rounding is all there is of it.
+    assert (other - plain).norm() < 1e-4 * plain.norm()
 
 
 def test_fit(tmp_path: Path, toy_shards: Path, toy_folder: Path) -> None:
