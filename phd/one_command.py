@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 from datamodules.shards import write_atomically
 from phd.errors import UserError
 
-LOCK, SETTINGS = ".lock", "settings.json"
+LOCK = ".lock"
 
 
 @contextmanager
@@ -39,22 +39,21 @@ def only_command_in(folder: Path) -> Iterator[None]:
         yield
 
 
-def claim(folder: Path, settings: dict[str, Any]) -> None:
-    """Make a folder that of these settings, in its file `settings.json`; results of others must not share its table.
+def claim(file: Path, settings: dict[str, Any]) -> None:
+    """Make the folder of this JSON file that of these settings; results of others must not share its table.
 
     Raises:
         UserError: It holds results of other settings.
     """
-    file = folder / SETTINGS
     mine = json.loads(json.dumps(settings, default=str))
     if file.exists():
         held = json.loads(file.read_text(encoding="utf-8"))
         for name in sorted({*held, *mine}):
             if held.get(name) != mine.get(name):
                 raise UserError(
-                    f"{folder}: holds results of {name} {held.get(name)}, not {mine.get(name)}; name another "
+                    f"{file.parent}: holds results of {name} {held.get(name)}, not {mine.get(name)}; name another "
                     f"folder, or delete this one"
                 )
         return
-    folder.mkdir(parents=True, exist_ok=True)
+    file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(file, (json.dumps(mine, indent=1) + "\n").encode())

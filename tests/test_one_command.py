@@ -46,9 +46,9 @@ def test_an_error_lets_the_folder_go(tmp_path: Path) -> None:
 
 
 def test_a_folder_belongs_to_one_set_of_settings(tmp_path: Path) -> None:
-    claim(tmp_path / "out", {"steps": 60, "more": ["--a=1"]})
-    claim(tmp_path / "out", {"steps": 60, "more": ["--a=1"]})
+    claim(tmp_path / "out" / "settings.json", {"steps": 60, "more": ["--a=1"]})
+    claim(tmp_path / "out" / "settings.json", {"steps": 60, "more": ["--a=1"]})
     with pytest.raises(UserError, match="holds results of steps 60, not 61"):
-        claim(tmp_path / "out", {"steps": 61, "more": ["--a=1"]})
+        claim(tmp_path / "out" / "settings.json", {"steps": 61, "more": ["--a=1"]})
     with pytest.raises(UserError, match="holds results of more"):
-        claim(tmp_path / "out", {"steps": 60, "more": []})
+        claim(tmp_path / "out" / "settings.json", {"steps": 60, "more": []})

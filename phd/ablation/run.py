@@ -22,7 +22,7 @@ from phd.ablation.plan import Run
 from phd.ablation.worker import is_orphaned, start_worker, visible_gpus
 from phd.errors import UserError
 
-RESULT, LOG = "result.json", "log.txt"
+SETTINGS, RESULT, LOG = "ablation.json", "result.json", "log.txt"
 # Trains and evaluates one run in a folder of its own and returns plain types; at the top of a module, for processes.
 Work = Callable[[Run, Path], dict[str, Any]]
 

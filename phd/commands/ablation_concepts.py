@@ -78,7 +78,7 @@ def conduct(kind: Kind, options: argparse.Namespace, more: list[str]) -> None:
         UserError: A setting is out of range, there is no student to start from, or a run failed.
     """
     from phd.ablation.plan import plan_runs
-    from phd.ablation.run import run_all
+    from phd.ablation.run import SETTINGS, run_all
     from phd.commands.ablation_concepts_report import report
 
     require_recipes(options.experiments, [*kind.recipes, *kind.schedules])
@@ -89,7 +89,7 @@ def conduct(kind: Kind, options: argparse.Namespace, more: list[str]) -> None:
     student, weights = load_start(options, init)
     files = [*kind.recipes, *kind.schedules]
     with only_command_in(options.out):
-        claim(options.out, identity(kind.name, options, kind.numbers, files, weights, more))
+        claim(options.out / SETTINGS, identity(kind.name, options, kind.numbers, files, weights, more))
         protocol = prepare(kind, options, init, more)
         outcomes = run_all(runs, partial(train_and_measure, measure, protocol), options.out, options.jobs)
         references = {"the teacher": measure(protocol, options.teacher, options.out / "teacher")}

@@ -42,7 +42,7 @@ def run(options: argparse.Namespace, more: list[str]) -> None:
     """Train and measure what is not there yet, and write table, plot and section."""
     from phd.ablation.memory import NAMES, memory_variant
     from phd.ablation.plan import plan_runs
-    from phd.ablation.run import run_all
+    from phd.ablation.run import SETTINGS, run_all
     from phd.commands.ablation_memory_report import report
 
     require_recipes(options.experiments, RECIPES)
@@ -53,7 +53,7 @@ def run(options: argparse.Namespace, more: list[str]) -> None:
     variants = [memory_variant(name, grid) for name in options.only or NAMES]
     runs = plan_runs(variants, options.first_seed, options.seeds)
     with only_command_in(options.out):
-        claim(options.out, identity("memory", options, NUMBERS, RECIPES, weights, more))
+        claim(options.out / SETTINGS, identity("memory", options, NUMBERS, RECIPES, weights, more))
         protocol = prepare(options, init, more)
         outcomes = run_all(runs, partial(train_and_measure, measure, protocol), options.out, options.jobs)
         (options.out / "teacher").mkdir(exist_ok=True)

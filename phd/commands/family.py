@@ -95,7 +95,7 @@ def run(arguments: list[str]) -> None:
     check_numbers(options)
 
     from phd.ablation.plan import Variant, plan_runs
-    from phd.ablation.run import run_all
+    from phd.ablation.run import SETTINGS, run_all
     from phd.commands.family_report import report
 
     runs = plan_runs([Variant(name, ()) for name in (TEACHER_ROW, *names)], options.seed, 1)
@@ -106,7 +106,7 @@ def run(arguments: list[str]) -> None:
         raise UserError(f"{missing[0]}: no such recipe; run in the checkout or set --experiments")
     with only_command_in(options.out):
         claim(
-            options.out,
+            options.out / SETTINGS,
             {
                 "teacher": weights,
                 "recipe": hashlib.sha256(b"".join(file.read_bytes() for file in recipes)).hexdigest(),

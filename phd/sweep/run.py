@@ -61,7 +61,7 @@ def run_sweep(
         if shutil.which(program, path=environment["PATH"]) is None:
             raise UserError(f"{file}: the command starts with {program}, which is no program on the PATH")
     with only_command_in(out):
-        claim(out, _identity(sweep))
+        claim(out / "sweep.json", _identity(sweep))
         records = read_records(out / "trials.jsonl")
         console = Console(stderr=True)
         if sweep.early_terminate:
