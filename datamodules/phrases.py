@@ -50,6 +50,8 @@ def read_phrases(root: str) -> list[str]:
     """
     if Path(root).is_file():
         return list(dict.fromkeys(read_lines(Path(root))))
+    if Path(root).suffix == ".txt":
+        raise UserError(f"{root}: no such file; give a text file, one phrase per line, or a folder of shards")
     reader = ShardReader(root)
     if reader.form != "concept":
         raise UserError(f"{root}: its samples are of the form {reader.form} and have no phrases; give a text file")

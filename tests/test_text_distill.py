@@ -53,6 +53,8 @@ def test_reading_phrases(tmp_path: Path) -> None:
     file.write_bytes(b"\xff\xfe\xff")
     with pytest.raises(UserError, match="cannot be read as text"):
         read_phrases(str(file))
+    with pytest.raises(UserError, match=r"missing.txt: no such file; give a text file"):
+        read_phrases(str(tmp_path / "missing.txt"))
 
 
 def test_shards_without_phrases(toy_shards: Path) -> None:

@@ -141,7 +141,7 @@ class ConceptSession:
 def report(session: ConceptSession, folder: TrackFolder, out: Path) -> None:
     """Print what was found of each phrase, and what was left out."""
     for row in session.phrases():
-        told = f"{len(row['objects'])} objects" if row["objects"] else "not found"
+        told = f"{len(row['objects'])} found" if row["objects"] else "not found"
         print(f"{row['phrase']}: {told}; presence at most {row['largest_presence']:.2f}")
     tracker = session.tracker
     if tracker.num_removed or tracker.num_over_limit:
