@@ -15,7 +15,7 @@ from datamodules.plan import Entry, PlannedBatchSampler, cuts
 from datamodules.reader import ShardReader
 from datamodules.stream import StreamedSamples
 from datamodules.streamed import StreamedExamples
-from datamodules.workers import ignore_stop_signals
+from datamodules.workers import LeaveStopSignals
 from phd.contract import Contract
 from phd.errors import UserError
 
@@ -258,7 +258,7 @@ class ShardDataModule(LightningDataModule):
         return DataLoader(
             examples,
             num_workers=self.num_workers,
-            worker_init_fn=ignore_stop_signals,
+            worker_init_fn=LeaveStopSignals(),
             collate_fn=self.collate(train),
             pin_memory=torch.cuda.is_available(),
             persistent_workers=self.num_workers > 0,
