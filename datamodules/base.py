@@ -258,7 +258,7 @@ class ShardDataModule(LightningDataModule):
         return DataLoader(
             examples,
             num_workers=self.num_workers,
-            worker_init_fn=LeaveStopSignals(),
+            worker_init_fn=LeaveStopSignals() if self.num_workers else None,
             collate_fn=self.collate(train),
             pin_memory=torch.cuda.is_available(),
             persistent_workers=self.num_workers > 0,
