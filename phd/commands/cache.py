@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from phd.commands.image_size import add_image_size
 from phd.errors import UserError
 
 DTYPES, PRECISIONS = ("int8", "fp16", "bf16"), ("32-true", "bf16-mixed")
@@ -46,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
     three.add_argument("--sample", type=float, default=0.01, help="share of the images; always the same ones")
     for action in (one, two, three):
         action.add_argument("--teacher", required=True, help="hub id, folder, or toy-teacher")
-        action.add_argument("--image-size", type=int, default=None, help="as model.image_size: SAM 3 at another size")
+        add_image_size(action)
         action.add_argument("--batch-size", type=int, default=1, help="images at once")
     for action in (one, three):
         action.add_argument("--device", default="auto", help="cpu or cuda; auto: cuda where there is one")

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from phd.commands.image_size import add_image_size
 from phd.errors import UserError
 
 CORNERS = ("X0", "Y0", "X1", "Y1")
@@ -52,6 +53,7 @@ def parser() -> argparse.ArgumentParser:
         help="suppress masks that overlap a better one by this IoU (never on a photograph, 0.1 on a video)",
     )
     found.add_argument("--out", type=Path, default=None, help="photo: path without suffix; video: new or empty folder")
+    add_image_size(found)
     found.add_argument("--device", default="cpu", help="cpu or cuda")
     photos = found.add_argument_group("photographs")
     for option, meaning in (

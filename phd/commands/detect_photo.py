@@ -26,7 +26,7 @@ def run_photo(options: argparse.Namespace) -> list[dict[str, Any]]:
 
     device, photo = checked_device(options.device), Path(options.source)
     image = read_image(photo)
-    predictor = ImagePredictor(load_segmenter(options.model), device)
+    predictor = ImagePredictor(load_segmenter(options.model, options.image_size), device)
     predictor.set_image(image)
     phrases, labels = list(dict.fromkeys(options.phrases)), [1] * len(positive) + [0] * len(negative)
     answers = predictor.answer(phrases, [*positive, *negative], labels, options.threshold, options.nms)

@@ -36,7 +36,7 @@ def run_video(options: argparse.Namespace) -> dict[str, Any]:
     out = options.out or Path(options.source).with_name(f"{Path(options.source).stem}_detect")
     require_new(out)
     source = open_source(options.source)
-    tracker = ConceptTracker(load_segmenter(options.model), list(categories), device, settings)
+    tracker = ConceptTracker(load_segmenter(options.model, options.image_size), list(categories), device, settings)
     session = ConceptSession(tracker)
     frames = islice(source.frames, options.max_frames)
     folder = run_session(session, frames, source, out, options, "detect and track", {"settings": vars(settings)})

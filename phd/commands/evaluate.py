@@ -8,6 +8,7 @@ from typing import Any
 
 from phd.commands import evaluate_concepts, evaluate_video
 from phd.commands.device import checked_device
+from phd.commands.image_size import add_image_size
 from phd.commands.json_file import write_json
 from phd.errors import UserError
 
@@ -24,6 +25,7 @@ def run(arguments: list[str]) -> None:
     images.add_argument("--teacher", default=None, help="measure it too; its numbers are the 100 %%")
     images.add_argument("--json", type=Path, default=None, help="write the numbers here")
     images.add_argument("--max-images", type=int, default=None, help="only the first images")
+    add_image_size(images)
     images.add_argument("--device", default="cpu", help="cpu or cuda")
     video = what.add_parser("video", help="J&F of masks that were tracked through video")
     evaluate_video.add_arguments(video)
@@ -51,8 +53,8 @@ def evaluate_images_command(options: argparse.Namespace) -> dict[str, Any]:
     if options.max_images is not None and options.max_images < 1:
         raise UserError(f"--max-images is {options.max_images}; give at least 1")
     device = checked_device(options.device)
-    model = load_segmenter(options.model)
-    teacher = load_segmenter(options.teacher) if options.teacher else None
+    model = load_segmenter(options.model, options.image_size)
+    teacher = load_segmenter(options.teacher, options.image_size) if options.teacher else None
     if teacher is not None:
         model.contract.require_equal(teacher.contract, f"the model {options.model}", f"the teacher {options.teacher}")
 
@@ -60,7 +62,8 @@ def evaluate_images_command(options: argparse.Namespace) -> dict[str, Any]:
         samples = labelled_images(ShardReader(options.data), options.max_images)
         report = evaluate_images(segmenter, samples, device=device)
         report.num_crowd = samples.num_crowd
-        return {**report.to_dict(), "model": name, "data": options.data}
+        size = segmenter.contract.image_size
+        return {**report.to_dict(), "model": name, "image_size": size, "data": options.data}
 
     result = measure(model, options.model)
     if teacher is not None:

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from phd.commands.image_size import add_image_size
 from phd.commands.json_file import write_json
 from phd.errors import UserError, warn_user
 
@@ -39,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument(
         "--save", type=Path, metavar="FILE", help="write the predictions for --pred, and beside them FILE_gt for --gt"
     )
+    add_image_size(model)
     model.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--iou-type", choices=("segm", "bbox"), default="segm", help="compare masks or boxes")
     parser.add_argument(
@@ -85,7 +87,7 @@ def check_options(options: argparse.Namespace) -> None:
         UserError: They ask for two, or for none.
     """
     files, model = (options.gt, options.pred), (options.data, options.model)
-    of_a_model = ("teacher", "threshold", "nms", "max_images", "save")
+    of_a_model = ("teacher", "threshold", "nms", "max_images", "save", "image_size")
     given = [f"--{name.replace('_', '-')}" for name in of_a_model if getattr(options, name) is not None]
     if any(files) and (any(model) or given):
         raise UserError(

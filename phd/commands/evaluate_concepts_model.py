@@ -43,11 +43,12 @@ def run_model(options: argparse.Namespace) -> dict[str, Any]:
             save=save,
             device=device,
         )
-        return {**numbers, "model": name, "data": str(options.data)}
+        size = segmenter.contract.image_size
+        return {**numbers, "model": name, "image_size": size, "data": str(options.data)}
 
     # The teacher's contract first, so that a mismatch is found before the work; one model in memory at a time.
-    contract = load_segmenter(options.teacher).contract if options.teacher else None
-    model = load_segmenter(options.model)
+    contract = load_segmenter(options.teacher, options.image_size).contract if options.teacher else None
+    model = load_segmenter(options.model, options.image_size)
     if contract is not None:
         model.contract.require_equal(contract, f"the model {options.model}", f"the teacher {options.teacher}")
     result = measure(options.model, model, saved)
@@ -55,7 +56,7 @@ def run_model(options: argparse.Namespace) -> dict[str, Any]:
     if saved is not None and path is not None:
         result["saved"] = save_files(path, saved)
     if options.teacher:
-        result["teacher"] = measure(options.teacher, load_segmenter(options.teacher), None)
+        result["teacher"] = measure(options.teacher, load_segmenter(options.teacher, options.image_size), None)
         print_shares(result)
     return result
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from phd.commands.device import checked_device
+from phd.commands.image_size import add_image_size
 from phd.commands.json_file import write_json
 from phd.errors import UserError
 
@@ -30,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument("--max-videos", type=int, metavar="N", help="only the first videos")
     model.add_argument("--split", metavar="NAME", help="--davis: list of videos (ImageSets/2017/NAME.txt) or subfolder")
     model.add_argument("--save-masks", type=Path, metavar="DIR", help="write the model's masks, a tree for --pred")
+    add_image_size(model)
     model.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument(
         "--protocol", choices=("davis", "sav", "lvos"), default="davis", help="which frames and objects count"
@@ -60,7 +62,7 @@ def check_options(options: argparse.Namespace) -> None:
     """
     trees = (options.gt, options.pred)
     data = options.data if options.data is not None else options.davis
-    of_a_model = ("teacher", "videos", "max_videos", "split", "save_masks")
+    of_a_model = ("teacher", "videos", "max_videos", "split", "save_masks", "image_size")
     given = [f"--{name.replace('_', '-')}" for name in of_a_model if getattr(options, name) is not None]
     if any(trees) and (data is not None or options.model is not None or given):
         raise UserError(
@@ -89,7 +91,8 @@ def run_model(options: argparse.Namespace) -> dict[str, Any]:
 
     def measure(name: str, segmenter: Any, save: Path | None, put: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
         def after(report: Any) -> None:
-            context = {"model": name, "data": str(options.data or options.davis)}
+            size = segmenter.contract.image_size
+            context = {"model": name, "image_size": size, "data": str(options.data or options.davis)}
             write_json(options.json, {**put({**report.to_dict(), **context}), "complete": False})
 
         after(
@@ -115,14 +118,14 @@ def run_model(options: argparse.Namespace) -> dict[str, Any]:
 
     # The teacher's contract first, so that a mismatch is found before the work; then it gives its memory back, of which
     # the peak is measured.
-    contract = load_segmenter(options.teacher).contract if options.teacher else None
-    model = load_segmenter(options.model)
+    contract = load_segmenter(options.teacher, options.image_size).contract if options.teacher else None
+    model = load_segmenter(options.model, options.image_size)
     if contract is not None:
         model.contract.require_equal(contract, f"the model {options.model}", f"the teacher {options.teacher}")
     measure(options.model, model, options.save_masks, as_result)
     del model
     if options.teacher:
-        measure(options.teacher, load_segmenter(options.teacher), None, as_teacher)
+        measure(options.teacher, load_segmenter(options.teacher, options.image_size), None, as_teacher)
     done["complete"] = True
     print_rows(done)
     write_json(options.json, done)

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 from phd.commands.device import checked_device
+from phd.commands.image_size import add_image_size
 from phd.errors import UserError
 
 
@@ -22,6 +23,7 @@ def run(arguments: list[str]) -> None:
     for option, meaning in (("--point", "a point on the object"), ("--negative", "a point that is not on it")):
         parser.add_argument(option, type=float, nargs=2, action="append", default=[], metavar=("X", "Y"), help=meaning)
     parser.add_argument("--out", type=Path, default=None, help="where to write, without suffix")
+    add_image_size(parser)
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     options = parser.parse_args(arguments)
     if options.box is None and not options.point:
@@ -36,7 +38,7 @@ def run(arguments: list[str]) -> None:
     image = read_image(options.photo)
     points = [*options.point, *options.negative]
     labels = [1] * len(options.point) + [0] * len(options.negative)
-    predictor = ImagePredictor(load_segmenter(options.model), device)
+    predictor = ImagePredictor(load_segmenter(options.model, options.image_size), device)
     predictor.set_image(image)
     prediction = predictor.segment(options.box, points or None, labels or None)
     out = options.out or options.photo.with_name(f"{options.photo.stem}_segment")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from phd.commands.device import checked_device
+from phd.commands.image_size import add_image_size
 from phd.commands.track_prompts import GRAMMAR, add_prompts, by_frame, checked_groups, read_prompts
 
 
@@ -24,6 +25,7 @@ def run(arguments: list[str]) -> dict[str, Any]:
     add_prompts(parser)
     parser.add_argument("--model", required=True, help="student or teacher: a folder, a hub id, or toy-teacher")
     parser.add_argument("--out", type=Path, required=True, help="new or empty folder")
+    add_image_size(parser)
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--max-frames", type=int, default=None, metavar="N", help="stop after N frames")
     parser.add_argument("--fps", type=float, metavar="N", help="of the overlay (the video's own; 24 of a folder)")
@@ -45,7 +47,7 @@ def run(arguments: list[str]) -> dict[str, Any]:
     frames = islice(source.frames, options.max_frames)
     first = next(frames)
     prompts = read_prompts(coming, source.name, *first.pixels.shape[:2])
-    predictor = VideoPredictor(load_segmenter(options.model), device)
+    predictor = VideoPredictor(load_segmenter(options.model, options.image_size), device)
     session = Session(predictor, source.name, prompts)
     about = {"memory_tokens": predictor.memory_tokens, "prompts": [group.to_json() for group in groups]}
     folder = run_session(session, chain([first], frames), source, options.out, options, "track", about)

@@ -7,7 +7,7 @@ from typing import Any
 from transformers import Sam2VideoConfig, Sam3VideoConfig, SamConfig
 
 from phd.contract import Family
-from phd.heads.image_size import require_whole_patches, set_image_size
+from phd.heads.image_size import no_other_size, require_whole_patches, set_image_size
 from phd.heads.interactive import InteractiveHeads
 from phd.heads.necks import TeacherNeck, build_neck
 from phd.heads.sam import SamHeads
@@ -22,6 +22,7 @@ __all__ = [
     "TrackerHeads",
     "build_heads",
     "build_neck",
+    "no_other_size",
     "require_whole_patches",
     "set_image_size",
 ]

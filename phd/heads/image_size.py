@@ -6,6 +6,13 @@ from typing import Any
 
 from phd.errors import UserError
 
+SETTINGS = "(model.image_size, --image-size)"
+
+
+def no_other_size(image_size: int) -> UserError:
+    """The error for a model whose positions are learned for one size."""
+    return UserError(f"image size {image_size} {SETTINGS}: only SAM 3 runs at another size; leave it out")
+
 
 def require_whole_patches(image_size: int, patch: int) -> None:
     """Raise unless the canvas is a whole number of patches; a rest would be cut off in silence.
@@ -14,7 +21,7 @@ def require_whole_patches(image_size: int, patch: int) -> None:
         UserError: The size is no positive multiple of the patch size.
     """
     if image_size < patch or image_size % patch:
-        raise UserError(f"model.image_size is {image_size}; SAM 3 needs a multiple of its patch of {patch} pixels")
+        raise UserError(f"image size {image_size} {SETTINGS}: SAM 3 needs a multiple of its patch of {patch} pixels")
 
 
 def set_image_size(config: Any, image_size: int) -> None:

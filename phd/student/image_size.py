@@ -7,8 +7,7 @@ from dataclasses import replace
 from transformers import Sam3VideoConfig
 
 from phd.contract import Contract, Level
-from phd.errors import UserError
-from phd.heads import set_image_size
+from phd.heads import no_other_size, set_image_size
 from phd.student.config import StudentConfig, plain
 
 
@@ -29,7 +28,7 @@ def at_size(config: StudentConfig, image_size: int) -> StudentConfig:
     if image_size == contract.image_size:
         return config
     if contract.family != "sam3":
-        raise UserError(f"model.image_size is {image_size}, but only SAM 3 runs at another size; leave it out")
+        raise no_other_size(image_size)
     teacher_config = Sam3VideoConfig.from_dict(config.teacher_config or {})
     set_image_size(teacher_config, image_size)
 

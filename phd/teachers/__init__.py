@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from phd.errors import UserError
+from phd.heads import no_other_size
 from phd.teachers.base import FrozenTeacher, Teacher
 from phd.teachers.loading import read_model_type
 from phd.teachers.sam import Sam
@@ -29,14 +30,14 @@ def load_teacher(source: str, image_size: int | None = None) -> Teacher:
             tracker, which only `sam3_video` has.
     """
     if source == "toy-random":
-        return new_toy(image_size or TOY_SIZE)
+        return new_toy(TOY_SIZE if image_size is None else image_size)
     if source == "toy-teacher":
-        return shipped_toy(image_size or TOY_SIZE)
+        return shipped_toy(TOY_SIZE if image_size is None else image_size)
     model_type = read_model_type(source)
     if model_type == "sam3_video":
         return Sam3(source, image_size)
     if image_size is not None:
-        raise UserError(f"model.image_size is {image_size}, but only SAM 3 runs at another size; leave it out")
+        raise no_other_size(image_size)
     if model_type not in FAMILY_OF_MODEL_TYPE:
         known = ", ".join([*FAMILY_OF_MODEL_TYPE, "sam3_video"])
         raise UserError(f"teacher {source!r}: model type {model_type!r} is none that can teach ({known})")
