@@ -105,10 +105,10 @@ class ClipBatch:
     def __len__(self) -> int:
         return self.frames.shape[0]
 
-    def stills(self) -> ClipBatch:
-        """The first frame of each clip."""
+    def beginning(self, frames: int | None) -> ClipBatch:
+        """The first so many frames of each clip; None for all."""
         names = ("frames", "masks", "labelled", "void", "numbers")
-        return replace(self, **{name: getattr(self, name)[:, :1] for name in names})
+        return replace(self, **{name: getattr(self, name)[:, :frames] for name in names})
 
     def pin_memory(self) -> ClipBatch:
         """The batch in page-locked memory."""

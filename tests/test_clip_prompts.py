@@ -33,12 +33,25 @@ def test_shares_and_corrections() -> None:
 
 def test_stills_are_asked_as_images_are() -> None:
     drawn = plans(ClipMix(stills=0.4))
-    stills = [plan for plan in drawn if plan.still]
+    stills = [plan for plan in drawn if plan.frames == 1]
     assert len(stills) / 400 == pytest.approx(0.4, abs=0.08)
     assert {plan.kind for plan in stills} == {"point", "box"}
     assert {(plan.corrected, plan.clicks) for plan in stills} == {((0,), 3)}
-    assert {plan.kind for plan in plans(ClipMix(mask=0.5, point=0.0, box=0.5, stills=0.9)) if plan.still} == {"box"}
-    assert not any(plan.still for plan in plans(ClipMix()))
+    drawn = plans(ClipMix(mask=0.5, point=0.0, box=0.5, stills=0.9))
+    assert {plan.kind for plan in drawn if plan.frames == 1} == {"box"}
+    assert not any(plan.frames == 1 for plan in plans(ClipMix()))
+
+
+def test_a_lead_in_is_drawn_and_the_same_number_of_frames_follows() -> None:
+    generator = torch.Generator().manual_seed(0)
+    drawn = [draw_plan(ClipMix(stills=0.1), 12, generator, lead_in=8) for _ in range(400)]
+    clips = [plan for plan in drawn if plan.frames != 1]
+    assert {plan.lead_in for plan in clips} == set(range(9))
+    assert all(plan.frames == plan.lead_in + 4 for plan in clips)
+    assert all(0 <= frame < plan.lead_in + 4 for plan in clips for frame in plan.corrected)
+    assert {plan.lead_in for plan in drawn if plan.frames == 1} == {0}
+    assert {(plan.frames, plan.lead_in) for plan in plans(ClipMix())} == {(8, 0)}
+    assert {(plan.frames, plan.lead_in) for plan in plans(ClipMix(clicks=0))} == {(8, 0)}
 
 
 def test_stills_need_a_point_or_a_box() -> None:

@@ -124,6 +124,25 @@ def test_a_still_uses_the_first_frame_alone(student_folder: Path, toy_folder: Pa
     assert stage.step(batch, train=False).batch_size == 3 * len(batch)
 
 
+def test_a_lead_in(student_folder: Path, toy_folder: Path, stage: MemoryDistill) -> None:
+    batch = squares(stage.contract, (2, 1), frames=5)
+    led = make(student_folder, toy_folder, memory=MEMORY, lead_in=3, prompts=ClipMix(mask=1.0, point=0.0, box=0.0))
+    sizes = set()
+    for seen in range(8):
+        led.trainer.fit_loop.total_batch_idx = seen - 1
+        output = led.step(batch, train=True)
+        sizes.add(output.batch_size)
+        assert output.clip is not None
+        assert output.batch_size == 2 * len(output.clip.student)
+        assert output.terms["memory_mse"] > 0
+        assert torch.isfinite(output.loss)
+    assert sizes <= {4, 6, 8, 10}
+    assert len(sizes) > 2
+    assert led.step(batch, train=False).batch_size == 10
+    with pytest.raises(UserError, match=r"model.lead_in is 3, but a clip has 4 frames \(data.clip_length\)"):
+        led.step(batch.beginning(4), train=True)
+
+
 def test_validation_is_repeatable_and_tracks_from_the_first_mask(stage: MemoryDistill, batch: ClipBatch) -> None:
     stage.learner.eval()
     with torch.no_grad():
@@ -213,6 +232,7 @@ def test_a_memory_that_is_there_is_kept(stage: MemoryDistill, tmp_path: Path) ->
             r"model\.losses\.feature_mse or losses\.memory_mse",
         ),
         ({"segmenter": "toy-random", "supervision": "ground_truth", "truncate": 0}, "model.truncate is 0"),
+        ({"segmenter": "toy-random", "supervision": "ground_truth", "lead_in": -1}, "model.lead_in is -1"),
         ({"segmenter": "toy-random", "supervision": "ground_truth", "inherited_rate": -1.0}, "inherited_rate is -1.0"),
         ({"segmenter": "toy-random", "supervision": "ground_truth", "memory": MEMORY}, "model.memory: only a student"),
     ],

@@ -126,6 +126,29 @@ def test_the_gradient_goes_through_time(
         assert [tokens.grad is not None and bool(tokens.grad.any()) for tokens in written] == reached
 
 
+def test_a_lead_in_changes_no_answer_and_cuts_the_gradient(
+    student: Student, features: ImageFeatures, batch: ClipBatch
+) -> None:
+    def gradients(rollout: Rollout) -> dict[str, Tensor]:
+        student.zero_grad(set_to_none=True)
+        torch.stack([answer.logits.square().mean() for answer in rollout.final[2:]]).sum().backward()
+        return {name: each.grad.clone() for name, each in student.named_parameters() if each.grad is not None}
+
+    led = run(student, features, batch, replace(MASK, lead_in=2))
+    assert [answer.frame for answer in led.answers] == [2, 3]
+    assert not any(frame.logits.requires_grad for frame in led.final[:2])
+    cut, whole = run(student, features, batch, truncate=2), run(student, features, batch)
+    assert torch.equal(led.masks, whole.masks)
+    assert torch.equal(led.remembered, whole.remembered[1:])
+    # Frames 0 and 1 without gradients are a gradient that is cut off after two frames.
+    found, expected = gradients(led), gradients(cut)
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in found)
+    assert any(not torch.equal(found.get(name, 0 * each), each) for name, each in gradients(whole).items())
+    with torch.no_grad():
+        assert not run(student, features, batch, replace(MASK, lead_in=2)).masks.requires_grad
+
+
 def test_corrections(student: Student, features: ImageFeatures, batch: ClipBatch) -> None:
     with torch.no_grad():
         rollout = run(student, features, batch, ClipPlan("box", (0, 2), clicks=2))

@@ -65,29 +65,42 @@ class ClipPlan:
         kind: Of the first prompt.
         corrected: Numbers of the frames that are corrected.
         clicks: Corrective clicks in each of them.
-        still: Whether the first frame is all there is.
+        frames: Frames that take part, from the first one on; None for all.
+        lead_in: How many of them, from the first one on, are tracked without gradients.
     """
 
     kind: ClipKind
     corrected: tuple[int, ...] = ()
     clicks: int = 0
-    still: bool = False
+    frames: int | None = None
+    lead_in: int = 0
 
 
-def draw_plan(mix: ClipMix, frames: int, generator: torch.Generator) -> ClipPlan:
-    """A plan for training; one for the whole batch, so that all processes take about as long."""
+def draw_plan(mix: ClipMix, frames: int, generator: torch.Generator, lead_in: int = 0) -> ClipPlan:
+    """A plan for training; one for the whole batch, so that all processes take about as long.
+
+    Args:
+        mix: Shares and counts.
+        frames: Of the clip.
+        generator: Draws.
+        lead_in: Most frames without gradients; how many is drawn. As many as are trained on follow in any case.
+    """
     shares = torch.tensor([mix.mask, mix.point, mix.box], device=generator.device)
     if mix.stills > 0 and bool(torch.rand((), generator=generator, device=generator.device) < mix.stills):
         kind = KINDS[1 + int(torch.multinomial(shares[1:], 1, generator=generator))]
-        return ClipPlan(kind, (0,) if mix.clicks else (), mix.clicks, still=True)
+        return ClipPlan(kind, (0,) if mix.clicks else (), mix.clicks, frames=1)
     kind = KINDS[int(torch.multinomial(shares, 1, generator=generator))]
+    before = 0
+    if lead_in > 0:
+        before = int(torch.randint(0, lead_in + 1, (1,), generator=generator, device=generator.device))
+        frames = frames - lead_in + before
     if mix.corrected_frames == 0 or mix.clicks == 0 or frames < 2:
-        return ClipPlan(kind)
+        return ClipPlan(kind, frames=frames, lead_in=before)
     first = () if kind == "mask" else (0,)
     count = int(torch.randint(1, mix.corrected_frames + 1, (1,), generator=generator, device=generator.device))
     others = (torch.randperm(frames - 1, generator=generator, device=generator.device) + 1).tolist()
     corrected = sorted({*first, *others[: max(0, count - len(first))]})
-    return ClipPlan(kind, tuple(corrected), mix.clicks)
+    return ClipPlan(kind, tuple(corrected), mix.clicks, frames, before)
 
 
 def first_prompts(

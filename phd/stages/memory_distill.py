@@ -14,15 +14,13 @@ from phd.contract import ImageFeatures, Prompts
 from phd.errors import UserError
 from phd.heads.memory.compressors import MemorySettings
 from phd.heads.memory.video import VideoHeads
-from phd.losses.feature import feature_mse
-from phd.losses.tracking import memory_feature_mse
 from phd.outputs import ClipPrediction, StepOutput
 from phd.segmenter import Segmenter
 from phd.stages.base import Stage
+from phd.stages.clip_distances import distance_terms
 from phd.stages.clip_objects import ClipObjects
 from phd.stages.clip_prompts import ClipMix, ClipPlan, draw_plan, first_prompts
 from phd.stages.clip_terms import Supervision, TrackingLosses, supervising, tracking_terms
-from phd.stages.joint import joint_shares
 from phd.stages.learner import build_learner
 from phd.stages.rollout import Rollout, RolloutMasks, roll_out
 from phd.student import Student
@@ -50,6 +48,9 @@ class MemoryDistill(Stage):
         prompts: First prompts and corrections.
         rollout: Whose masks go into the student's memory in training.
         truncate: Cut the gradient through time after every so many frames; None for never.
+        lead_in: Most frames of a clip, a number drawn for each step, that are tracked without gradients before those
+            that are trained on, `clip_length` less `lead_in`: the memory is then as full, and as wrong, as later in a
+            video, for the cost of tracking alone.
         teacher_frames: Longer clips learn from ground truth alone, as EdgeTAM's (arXiv 2501.07256, section 4.1);
             None for the teacher at every length.
         lr: Peak learning rate.
@@ -75,6 +76,7 @@ class MemoryDistill(Stage):
         prompts: ClipMix | None = None,
         rollout: RolloutMasks = "own",
         truncate: int | None = None,
+        lead_in: int = 0,
         teacher_frames: int | None = None,
         lr: float = 3e-4,
         inherited_rate: float = 1.0,
@@ -88,7 +90,7 @@ class MemoryDistill(Stage):
         self.prompts = prompts or ClipMix()
         self.supervision: Supervision = supervision
         self.rollout: RolloutMasks = rollout
-        self.truncate, self.teacher_frames = truncate, teacher_frames
+        self.truncate, self.lead_in, self.teacher_frames = truncate, lead_in, teacher_frames
         self._check(teacher, segmenter, init_from)
         if inherited_rate < 0:
             raise UserError(f"model.inherited_rate is {inherited_rate}; give at least 0")
@@ -123,6 +125,8 @@ class MemoryDistill(Stage):
             )
         if self.truncate is not None and self.truncate < 1:
             raise UserError(f"model.truncate is {self.truncate}; give at least 1 frame, or leave it out")
+        if self.lead_in < 0:
+            raise UserError(f"model.lead_in is {self.lead_in}; give at least 0 frames")
         if teacher:
             return
         needs = {
@@ -164,7 +168,7 @@ class MemoryDistill(Stage):
     def step(self, batch: ClipBatch, train: bool) -> StepOutput:
         """See `Stage.step`; validation gives the first frame's masks, tracks on its own and corrects nothing."""
         plan = self._plan(batch, train)
-        batch = batch.stills() if plan.still else batch
+        batch = batch.beginning(plan.frames)
         objects = ClipObjects.of(batch, self.contract)
         frames = batch.frames.shape[1]
         features = self._encode(self.learner, batch)
@@ -176,7 +180,7 @@ class MemoryDistill(Stage):
         references = supervising(self.supervision, objects, teacher_rollout) if len(objects) else []
         terms = tracking_terms(student_rollout, references, self.losses.tracking(), features.tracker[-1])
         if theirs is not None:
-            terms |= self._distances(batch, features, theirs, student_rollout, teacher_rollout)
+            terms |= distance_terms(self.contract, batch, features, theirs, student_rollout, teacher_rollout)
         weighted = [getattr(self.losses, name) * value for name, value in terms.items()]
         loss = torch.stack(weighted).sum() if weighted else features.tracker[-1].new_zeros(())
         if not loss.requires_grad and train:
@@ -215,7 +219,13 @@ class MemoryDistill(Stage):
         """One plan for all processes, so that they take about as long; what is drawn by it differs."""
         if not train:
             return ClipPlan("mask")
-        return draw_plan(self.prompts, batch.frames.shape[1], self.generator(self.batches_seen, 0, 2))
+        frames = batch.frames.shape[1]
+        if frames - self.lead_in < min(2, frames):
+            raise UserError(
+                f"model.lead_in is {self.lead_in}, but a clip has {frames} frames (data.clip_length) and the last two "
+                f"must be left to train on; change one of the two"
+            )
+        return draw_plan(self.prompts, frames, self.generator(self.batches_seen, 0, 2), self.lead_in)
 
     def _rollouts(
         self,
@@ -247,27 +257,6 @@ class MemoryDistill(Stage):
             truncate=self.truncate,
         )
         return student, guide
-
-    def _distances(
-        self,
-        batch: ClipBatch,
-        mine: ImageFeatures,
-        theirs: ImageFeatures,
-        student: Rollout | None,
-        teacher: Rollout | None,
-    ) -> dict[str, Tensor]:
-        """Mean squared errors of image features and of what the memory made of them."""
-        content = batch.content.repeat_interleave(batch.frames.shape[1], dim=0)
-        levels = [
-            feature_mse(ours, reference, self.contract.content_mask(content, ours.shape[-1]))
-            for ours, reference in zip(mine.tracker, theirs.tracker, strict=True)
-        ]
-        memory, count = mine.tracker[-1].new_zeros(()), 0
-        if student is not None and teacher is not None and len(student.final) > 1:
-            memory = memory_feature_mse(student.remembered.flatten(0, 1), teacher.remembered.flatten(0, 1))
-            count = len(student.final[0].scores) * (len(student.final) - 1)
-        share = joint_shares(memory.new_tensor(float(count)))
-        return {"feature_mse": torch.stack(levels).mean(), "memory_mse": share * memory}
 
     def _zero(self) -> Tensor:
         """A zero for a batch without any object, so that no process skips its backward pass.

@@ -35,10 +35,17 @@ class Answer:
 
 @dataclass
 class Rollout:
-    """All answers in order, and the last one of each frame."""
+    """What was tracked.
+
+    Attributes:
+        answers: All answers to frames that are trained on, in order.
+        final: The last answer of each frame.
+        lead_in: How many frames were tracked before those that are trained on.
+    """
 
     answers: list[Answer] = field(default_factory=list)
     final: list[TrackedFrame] = field(default_factory=list)
+    lead_in: int = 0
 
     @property
     def masks(self) -> Tensor:
@@ -47,8 +54,8 @@ class Rollout:
 
     @property
     def remembered(self) -> Tensor:
-        """(T - 1, N, C, h, w) the features of the frames after the first, conditioned on the memory."""
-        return torch.stack([answer.conditioned for answer in self.final[1:]])
+        """(t, N, C, h, w) the features conditioned on the memory, of frames trained on but the first of the clip."""
+        return torch.stack([answer.conditioned for answer in self.final[max(1, self.lead_in) :]])
 
 
 def roll_out(
@@ -85,28 +92,28 @@ def roll_out(
     size = heads.bank_size.within(len(objects.target), len({0, *plan.corrected}))
     bank = heads.new_bank(len(objects), features.tracker[-1], size)
     nothing = Prompts(torch.arange(len(objects), device=features.device))
-    rollout = Rollout()
+    rollout = Rollout(lead_in=plan.lead_in)
     for number in range(len(objects.target)):
-        coarse, finer = _levels(heads, features, objects, number)
-        asked = nothing if number > 0 or first is None else first
-        given = number == 0 and first is None
-        conditioned = heads.without_memory(coarse) if number == 0 else heads.read_memory(coarse, bank, number)
-        if given:
-            answer = heads.given_frame(coarse, finer, upsampled(objects.target[0], image_size))
-        else:
-            candidates = heads.wants_candidates(_points(asked), number == 0)
-            answer = heads.decode_frame(conditioned, finer, asked, candidates)
-        rollout.answers.append(Answer(number, answer, decoded=not given))
-        for _ in range(plan.clicks if number in plan.corrected else 0):
-            asked = _corrected(asked, answer, objects, number, image_size, generator)
-            answer = heads.decode_frame(conditioned, finer, asked, multimask=False)
-            rollout.answers.append(Answer(number, answer))
+        with torch.set_grad_enabled(torch.is_grad_enabled() and number >= plan.lead_in):
+            coarse, finer = _levels(heads, features, objects, number)
+            conditioned = heads.without_memory(coarse) if number == 0 else heads.read_memory(coarse, bank, number)
+            asked = nothing if number > 0 or first is None else first
+            if number == 0 and first is None:
+                given = heads.given_frame(coarse, finer, upsampled(objects.target[0], image_size))
+                answers = [Answer(number, given, decoded=False)]
+            else:
+                candidates = heads.wants_candidates(_points(asked), number == 0)
+                answers = [Answer(number, heads.decode_frame(conditioned, finer, asked, candidates))]
+            for _ in range(plan.clicks if number in plan.corrected else 0):
+                asked = _corrected(asked, answers[-1].tracked, objects, number, image_size, generator)
+                answers.append(Answer(number, heads.decode_frame(conditioned, finer, asked, multimask=False)))
+            answer = answers[-1].tracked
+            canvas, object_logits = _drawn(answer, objects, number, guide, masks, image_size)
+            prompted = torch.full((len(objects),), number == 0 or number in plan.corrected, device=coarse.device)
+            tokens = heads.remember(coarse, canvas, object_logits, prompted & binary)
+            bank = bank.write(number, tokens, answer.pointers, prompted, nothing.image_index)
+        rollout.answers += answers if number >= plan.lead_in else []
         rollout.final.append(answer)
-        canvas, object_logits = _drawn(answer, objects, number, guide, masks, image_size)
-        prompted = torch.full((len(objects),), number == 0 or number in plan.corrected, device=coarse.device)
-        tokens = heads.remember(coarse, canvas, object_logits, prompted & binary)
-        rows = nothing.image_index
-        bank = bank.write(number, tokens, answer.pointers, prompted, rows)
         if truncate is not None and (number + 1) % truncate == 0:
             bank = bank.detached()
     return rollout
