@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from moving_videos import HEIGHT, SIDE, WIDTH, square
 from PIL import Image
 from raw_samples import image_bytes, rectangle
+from raw_videos import write_labels
 
 from datamodules import rle
 from datamodules.labelled_videos import labelled_video
@@ -63,6 +65,18 @@ def video_of(frames: int = 6, stride: int = 1, first_id: int = 1, **about: Any) 
     record, members = record_of(frames, stride, first_id)
     record["video"] |= about
     return labelled_video(record, lambda place: members[frame_extension(place)], "here", "clip_a", 5)
+
+
+def write_davis(root: Path, names: Sequence[str], frames: int) -> Path:
+    """Videos in DAVIS's layout; the first two objects in label maps."""
+    for name in names:
+        for frame in range(frames):
+            jpeg = root / "JPEGImages" / "480p" / name / f"{frame:05d}.jpg"
+            jpeg.parent.mkdir(parents=True, exist_ok=True)
+            jpeg.write_bytes(image_bytes(picture(frame)))
+            truth = truth_of(frame)
+            write_labels(root / "Annotations" / "480p" / name / f"{frame:05d}.png", truth[1] + 2 * truth[2])
+    return root
 
 
 def write_label_maps(folder: Path, video: LabelledVideo) -> None:

@@ -8,10 +8,8 @@ from pathlib import Path
 import pytest
 from cli_runs import refused
 from converted import SHARED
-from evaluated_videos import picture, truth_of
+from evaluated_videos import write_davis
 from PIL import Image
-from raw_samples import image_bytes
-from raw_videos import write_labels
 from tiny import tiny_sam
 from tiny_video import tiny_sam2_video
 
@@ -30,14 +28,7 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def raw(tmp_path: Path) -> Path:
     """Two videos in DAVIS's layout; the first two objects in label maps."""
-    for name in ("one", "two"):
-        for frame in range(4):
-            jpeg = tmp_path / "raw" / "JPEGImages" / "480p" / name / f"{frame:05d}.jpg"
-            jpeg.parent.mkdir(parents=True, exist_ok=True)
-            jpeg.write_bytes(image_bytes(picture(frame)))
-            truth = truth_of(frame)
-            write_labels(tmp_path / "raw" / "Annotations" / "480p" / name / f"{frame:05d}.png", truth[1] + 2 * truth[2])
-    return tmp_path / "raw"
+    return write_davis(tmp_path / "raw", ("one", "two"), frames=4)
 
 
 def test_shards_and_raw_files_give_the_same_report(

@@ -7,12 +7,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from cli_runs import refused
-from evaluated_videos import picture
-from raw_samples import image_bytes
-from raw_videos import write_labels
+from evaluated_videos import write_davis
 from tiny_concepts import concept_shards
 from tiny_video import tiny_sam2_video
 
@@ -24,13 +21,7 @@ def places(tmp_path_factory: pytest.TempPathFactory, toy_raw: Path, toy_shards: 
     """Data of all kinds by name, and the teacher of 64 pixels."""
     root = tmp_path_factory.mktemp("sizes")
     shutil.copy(toy_raw / "sa_000001.jpg", root / "photo.jpg")
-    for frame in range(3):
-        jpeg = root / "raw" / "JPEGImages" / "480p" / "one" / f"{frame:05d}.jpg"
-        jpeg.parent.mkdir(parents=True, exist_ok=True)
-        jpeg.write_bytes(image_bytes(picture(frame)))
-        truth = np.zeros((40, 60), np.uint8)
-        truth[10:30, 10 + frame : 40 + frame] = 1
-        write_labels(root / "raw" / "Annotations" / "480p" / "one" / f"{frame:05d}.png", truth)
+    write_davis(root / "raw", ("one",), frames=3)
     return {
         "IMAGES": str(toy_shards),
         "PHRASES": str(concept_shards(root / "phrases", images=2)),
@@ -41,6 +32,11 @@ def places(tmp_path_factory: pytest.TempPathFactory, toy_raw: Path, toy_shards: 
         "MODEL": str(toy_folder),
         "ROOT": root,
     }
+
+
+def words(places: Any, what: str) -> list[str]:
+    """The command with its data in place."""
+    return [places.get(word, word) for word in COMMANDS[what].split()]
 
 
 COMMANDS = {
@@ -54,22 +50,21 @@ COMMANDS = {
 }
 
 
-@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
-def test_the_size_reaches_the_model(places: Any, command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    words = [places.get(word, word) for word in command.split()]
-    said = refused(capsys, *words, "--model", places["MODEL"], "--image-size", 60)
+@pytest.mark.parametrize("what", COMMANDS)
+def test_the_size_reaches_the_model(places: Any, what: str, capsys: pytest.CaptureFixture[str]) -> None:
+    said = refused(capsys, *words(places, what), "--model", places["MODEL"], "--image-size", 60)
     assert "image size 60 (model.image_size, --image-size): SAM 3 needs a multiple of its patch of 8 pixels" in said
     assert sorted(path.name for path in places["ROOT"].iterdir()) == ["photo.jpg", "phrases", "raw"]
 
 
 @pytest.mark.parametrize(("what", "number"), [("images", "box_miou"), ("concepts", "score_ece"), ("video", "jf")])
 def test_a_report_says_its_size(places: Any, what: str, number: str, tmp_path: Path) -> None:
-    words = [places.get(word, word) for word in COMMANDS[what].split()]
     found = {}
     for size in (None, 64, 96):
         more = [] if size is None else ["--image-size", str(size)]
         file = tmp_path / f"{size}.json"
-        run([*words, "--model", places["MODEL"], "--teacher", places["MODEL"], *more, "--json", str(file)])
+        both = ["--model", places["MODEL"], "--teacher", places["MODEL"]]
+        run([*words(places, what), *both, *more, "--json", str(file)])
         found[size] = json.loads(file.read_text())
         # The teacher is measured at the same size, or their contracts would differ.
         assert found[size]["teacher"][number] == found[size][number]
@@ -93,20 +88,6 @@ def test_a_track_says_the_memory_of_its_size(places: Any, tmp_path: Path) -> Non
     for size, cells in ((None, 8), (96, 12)):
         more = [] if size is None else ["--image-size", str(size)]
         out = tmp_path / str(size)
-        run(
-            [
-                "track",
-                places["CLIP"],
-                "--box",
-                "10",
-                "10",
-                "40",
-                "30",
-                "--model",
-                places["MODEL"],
-                *more,
-                "--out",
-                str(out),
-            ]
-        )
+        command = words({**places, "OUT": str(out)}, "track")
+        run([*command, "--model", places["MODEL"], *more])
         assert json.loads((out / "tracks.json").read_text())["memory_tokens"] == cells**2

@@ -13,6 +13,8 @@ from phd.loading import load_segmenter
 from phd.student import Student
 from phd.teachers import Teacher, load_teacher
 
+SETTINGS = r"\(model\.image_size, --image-size\)"
+
 
 def test_a_student_goes_to_another_size_and_back(student_folder: Path, toy_folder: Path, tmp_path: Path) -> None:
     own, larger = load_segmenter(str(student_folder)), load_segmenter(str(student_folder), 128)
@@ -44,10 +46,10 @@ def test_at_its_own_size_nothing_changes(student_folder: Path) -> None:
 
 
 def test_sizes_that_do_not_fit(student_folder: Path, tiny_teacher: Teacher, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"image size 60 .*: SAM 3 needs a multiple of its patch of 8 pixels"):
+    with pytest.raises(UserError, match=rf"image size 60 {SETTINGS}: SAM 3 needs a multiple of its patch of 8 pixels"):
         load_segmenter(str(student_folder), 60)
     Student.create("efficientvit_b0", tiny_teacher, pretrained=False).save(tmp_path / "sam", stage="none")
-    with pytest.raises(UserError, match=r"image size 64 .*: only SAM 3 runs at another size"):
+    with pytest.raises(UserError, match=rf"image size 64 {SETTINGS}: only SAM 3 runs at another size"):
         load_segmenter(str(tmp_path / "sam"), 64)
     student = Student.from_pretrained(student_folder)
     student.set_memory(MemorySettings("spatial", 0, 8, 1))

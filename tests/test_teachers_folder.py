@@ -168,12 +168,14 @@ def test_a_size_of_no_whole_patches(tmp_path: Path, source: str) -> None:
     if source == "folder":
         new_toy().save(tmp_path)
         source = str(tmp_path)
-    with pytest.raises(UserError, match=r"^image size 66 .*: SAM 3 needs a multiple of its patch of 8 pixels$"):
+    asked = r"^image size 66 \(model\.image_size, --image-size\)"
+    with pytest.raises(UserError, match=rf"{asked}: SAM 3 needs a multiple of its patch of 8 pixels$"):
         load_teacher(source, image_size=66)
 
 
 @pytest.mark.parametrize("make", [tiny_sam, tiny_sam2])
 def test_only_sam3_runs_at_another_size(tmp_path: Path, make: Callable[[], Teacher]) -> None:
     make().save(tmp_path)
-    with pytest.raises(UserError, match=r"^image size 64 .*: only SAM 3 runs at another size; leave it out$"):
+    asked = r"^image size 64 \(model\.image_size, --image-size\)"
+    with pytest.raises(UserError, match=rf"{asked}: only SAM 3 runs at another size; leave it out$"):
         load_teacher(str(tmp_path), image_size=64)
