@@ -51,7 +51,7 @@ def check_concepts(out, page):
     start, begin, end = (
         Student.from_pretrained(out / place) for place in ("stage2/run/student", "stage3/before", "stage3/run/student")
     )
-    teacher = load_teacher("toy-teacher")
+    teacher = load_teacher("toy-teacher-128")
     assert teacher.text is not None
     assert start.verbs == ("encode", "segment", "track")
     assert begin.verbs == end.verbs == ("encode", "segment", "track", "detect")
@@ -136,6 +136,14 @@ def test_a_missing_recipe_is_named_before_anything_is_done(tmp_path):
         run(["demo", str(tmp_path / "out"), "--experiments", str(tmp_path)])
     assert list(tmp_path.iterdir()) == []
     require_recipes(EXPERIMENTS, [part.recipe for part in PARTS])
+
+
+def test_each_part_of_the_teacher_says_its_size():
+    """Without one it would go on at the size of the part before it."""
+    sizes = [steps.settings_of(EXPERIMENTS, part.recipe, "model").get("image_size") for part in PARTS]
+    assert set(sizes) == {64, 128, 192}
+    assert sizes[0] == 64  # from nothing
+    assert sizes[-1] == 128
 
 
 def test_a_recipe_is_the_trainer_and_its_own_file(tmp_path):

@@ -69,7 +69,7 @@ def test_the_recipes_of_real_data(capsys: pytest.CaptureFixture[str], toy_folder
 
 def test_the_recipes_of_the_embedded_world(capsys: pytest.CaptureFixture[str]) -> None:
     family = planned("--stage1-steps", "9")
-    assert (family.recipes, family.teacher) == ("toy", "toy-teacher")
+    assert (family.recipes, family.teacher) == ("toy", "toy-teacher-128")
     first, third = (config_of(family, stage, capsys, "repvit_m0_9") for stage in ("stage1", "stage3"))
     assert first["model"]["init_args"]["backbone"] == "repvit_m0_9"
     assert first["trainer"]["max_steps"] == 9

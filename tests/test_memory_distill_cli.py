@@ -54,9 +54,10 @@ def test_a_student_learns_to_remember(tmp_path: Path, shards: Path, toy_folder: 
     assert not any(name.startswith(("trunk", "neck")) or "prompt_encoder" in name for name in moved)
 
 
-@pytest.mark.parametrize("part", ["start", "small", "long", "apart"])
+@pytest.mark.parametrize("part", ["start", "small", "long", "apart", "192"])
 def test_the_toy_learns_to_track(part: str, tmp_path: Path, shards: Path, toy_folder: Path) -> None:
     more = [f"--model.segmenter={toy_folder}", "--model.image_size=64", "--data.clip_length=3", "--data.batch_size=2"]
+    more += ["--model.lead_in=1"] if part == "192" else []
     folder = two_steps(f"toy/teacher_memory_{part}.yaml", tmp_path, shards, *more)
     metrics = columns(folder)
     assert 0 <= metrics["val/jf"][-1] <= 1

@@ -262,7 +262,7 @@ def test_metric_ignores_values_that_are_not_finite(tmp_path: Path) -> None:
 
 
 def test_the_shipped_sweeps_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TEACHER", "toy-teacher")
+    monkeypatch.setenv("TEACHER", "toy-teacher-128")
     monkeypatch.setenv("DATA", "shards")
     files = sorted((Path(__file__).parents[1] / "experiments" / "sweeps").glob("*.yaml"))
     assert files

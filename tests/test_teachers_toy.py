@@ -45,8 +45,16 @@ def test_what_is_shipped_comes_back(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     with pytest.raises(UserError, match=r"toy.safetensors: the embedded teacher is missing; .* `make toy-teacher`$"):
         load_teacher("toy-teacher")
     save_file(parts, tmp_path / "toy.safetensors")
+    own, smaller = load_teacher("toy-teacher"), load_teacher("toy-teacher-128")
+    assert [(each.name, each.contract.image_size) for each in (own, smaller)] == [
+        ("toy-teacher", 192),
+        ("toy-teacher-128", 128),
+    ]
+    for each in (own, smaller):
+        weights = each.model.state_dict()
+        assert all(weights[name].equal(tensor.float()) for name, tensor in parts.items())
     loaded = load_teacher("toy-teacher", 64).eval()
-    assert loaded.name == "toy-teacher"
+    assert (loaded.name, loaded.contract.image_size) == ("toy-teacher", 64)
     # Everything that an answer to a prompt takes is in the file.
     prompts = Prompts(torch.tensor([0]), boxes=torch.tensor([[5.0, 10.0, 40.0, 60.0]]))
     answers = [t.segment(t.encode(pixels(side=64), ["tracker"]), prompts).logits for t in (trained, loaded)]
@@ -126,7 +134,6 @@ def test_the_shipped_toy_tracks() -> None:
             predictor.add(index, mask=first[index])
         answers = [predictor.track(image).masks for image, _ in frames]
         for answer, (_, truth) in zip(answers[1:], frames[1:], strict=True):
-            # Rows of the answer are the objects in the order of their prompts.
             # Rows of the answer are the objects in the order of their prompts.
             there = truth[objects].any((1, 2))
             own, was, now = (torch.from_numpy(masks[there]) for masks in (answer, first[objects], truth[objects]))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from phd.ablation.run import Outcome
     from phd.student import Student
 
-TEACHER = "toy-teacher"
+TEACHER = "toy-teacher-128"
 # By option: default and meaning.
 Numbers = Mapping[str, tuple[int, str]]
 

@@ -9,7 +9,7 @@ from phd.commands import demo_concepts, demo_images, demo_videos
 from phd.commands.steps import require_recipes, say, split_at_dashes
 from phd.one_command import only_command_in
 
-TEACHER = "toy-teacher"
+TEACHER = "toy-teacher-128"
 BACKBONE = "efficientvit_b0"
 
 

@@ -17,7 +17,7 @@ from phd.commands.steps import split_at_dashes
 from phd.errors import UserError
 from phd.one_command import claim, only_command_in
 
-TEACHER = "toy-teacher"
+TEACHER = "toy-teacher-128"
 # With the toy recipes; those for real data count epochs.
 STEPS = {"stage1": 400, "stage2": 96, "stage3": 200}
 ROUNDS = 15

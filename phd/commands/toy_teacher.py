@@ -47,6 +47,7 @@ PARTS = (
     Part("teacher_memory_small", "clips"),
     Part("teacher_memory_long", "clips"),
     Part("teacher_memory_apart", "clips"),
+    Part("teacher_memory_192", "clips"),
     Part("teacher_masks"),
     Part("teacher_concepts", "phrases"),
     Part("teacher_concepts_fine", "phrases"),

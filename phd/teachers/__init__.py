@@ -9,11 +9,11 @@ from phd.teachers.loading import read_model_type
 from phd.teachers.sam import Sam
 from phd.teachers.sam2 import Sam2
 from phd.teachers.sam3 import Sam3
-from phd.teachers.toy import TOY_SIZE, new_toy, shipped_toy
+from phd.teachers.toy import TOY_SIZE, TOY_TEACHERS, new_toy, shipped_toy
 
 __all__ = ["EMBEDDED", "FrozenTeacher", "Sam", "Sam2", "Sam3", "Teacher", "load_teacher", "new_toy", "shipped_toy"]
 
-EMBEDDED = ("toy-teacher", "toy-random")
+EMBEDDED = (*TOY_TEACHERS, "toy-random")
 FAMILY_OF_MODEL_TYPE = {"sam": Sam, "sam2": Sam2, "sam2_video": Sam2}
 
 
@@ -21,8 +21,8 @@ def load_teacher(source: str, image_size: int | None = None) -> Teacher:
     """A teacher by name.
 
     Args:
-        source: A hub id (`facebook/sam3`), a local folder, `toy-teacher` (the embedded one), or `toy-random`
-            (its architecture with new weights).
+        source: A hub id (`facebook/sam3`), a local folder, `toy-teacher` (the embedded one, at 192 pixels),
+            `toy-teacher-128` (the same at 128), or `toy-random` (its architecture with new weights, at 128).
         image_size: Run SAM 3 at this size instead of its own, in pixels.
 
     Raises:
@@ -31,8 +31,8 @@ def load_teacher(source: str, image_size: int | None = None) -> Teacher:
     """
     if source == "toy-random":
         return new_toy(TOY_SIZE if image_size is None else image_size)
-    if source == "toy-teacher":
-        return shipped_toy(TOY_SIZE if image_size is None else image_size)
+    if source in TOY_TEACHERS:
+        return shipped_toy(source, image_size)
     model_type = read_model_type(source)
     if model_type == "sam3_video":
         return Sam3(source, image_size)
