@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from phd.commands.steps import fit_once
+from phd.commands.steps import TEACHER, fit_once
 from phd.errors import UserError
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from phd.ablation.run import Outcome
     from phd.student import Student
 
-TEACHER = "toy-teacher-128"
 # By option: default and meaning.
 Numbers = Mapping[str, tuple[int, str]]
 

@@ -6,10 +6,9 @@ import argparse
 from pathlib import Path
 
 from phd.commands import demo_concepts, demo_images, demo_videos
-from phd.commands.steps import require_recipes, say, split_at_dashes
+from phd.commands.steps import TEACHER, require_recipes, say, split_at_dashes
 from phd.one_command import only_command_in
 
-TEACHER = "toy-teacher-128"
 BACKBONE = "efficientvit_b0"
 
 

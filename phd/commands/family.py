@@ -13,11 +13,10 @@ from typing import Any
 
 from phd.commands import family_data
 from phd.commands.family_student import SMALL, TEACHER_ROW, Family, make_and_measure
-from phd.commands.steps import split_at_dashes
+from phd.commands.steps import TEACHER, split_at_dashes
 from phd.errors import UserError
 from phd.one_command import claim, only_command_in
 
-TEACHER = "toy-teacher-128"
 # With the toy recipes; those for real data count epochs.
 STEPS = {"stage1": 400, "stage2": 96, "stage3": 200}
 ROUNDS = 15

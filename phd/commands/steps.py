@@ -14,6 +14,8 @@ from rich.console import Console
 from phd.errors import UserError
 
 say = Console(stderr=True).print
+# Whom the students of the embedded world learn from, as in `experiments/toy`: at the size that a CPU can afford.
+TEACHER = "toy-teacher-128"
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class World:
     Attributes:
         format: "sa1b" for still scenes, "sav" for clips, the others for still scenes with noun phrases.
         samples: How many.
-        seed: Of the world. The embedded teacher saw scenes of seeds 1 to 3 and clips of 1 and 11.
+        seed: Of the world. The embedded teacher saw scenes of seeds 1 to 3 and clips of 1 and 11 to 13.
         more: Further arguments for `phd shapes`.
     """
 
