@@ -13,6 +13,7 @@ from phd.contract import Branch, Contract, Detections, ImageFeatures, Masks, Obj
 from phd.errors import UserError
 from phd.heads import Sam3Heads
 from phd.heads.memory import streaming
+from phd.heads.memory.rules import TrackRules
 from phd.heads.memory.streaming import TrackState
 from phd.heads.memory.video import VideoHeads
 
@@ -154,6 +155,7 @@ class Segmenter(nn.Module):
         frame: Tensor | ImageFeatures,
         state: TrackState | None = None,
         prompts: dict[int, ObjectPrompt] | None = None,
+        rules: TrackRules | None = None,
     ) -> TrackState:
         """Answer for the next frame of a video.
 
@@ -161,6 +163,7 @@ class Segmenter(nn.Module):
             frame: (1, 3, S, S) float, normalised, or what `encode` made of it.
             state: What this returned for the frame before; None for the first frame.
             prompts: By object id; an object begins, or begins again, with its prompt.
+            rules: What is remembered, and whether masks may overlap; by default what the model's configuration says.
 
         Returns:
             The new state; its `answer` has one row for each of its `ids`.
@@ -168,20 +171,27 @@ class Segmenter(nn.Module):
         Raises:
             UserError: The model has no memory, there is no object at all, or a prompt is empty.
         """
-        return streaming.track(self._video_heads(), self._features(frame), state, prompts)
+        return streaming.track(self._video_heads(), self._features(frame), state, prompts, rules)
 
-    def correct(self, frame: Tensor | ImageFeatures, state: TrackState, prompts: dict[int, ObjectPrompt]) -> TrackState:
+    def correct(
+        self,
+        frame: Tensor | ImageFeatures,
+        state: TrackState,
+        prompts: dict[int, ObjectPrompt],
+        rules: TrackRules | None = None,
+    ) -> TrackState:
         """Answer the latest frame again, with prompts that are read beside the memory.
 
         Args:
             frame: The latest frame, as in `track`.
             state: What `track` or this returned for it.
             prompts: Points or a box by object id, for objects that are tracked.
+            rules: As in `track`.
 
         Raises:
             UserError: The model has no memory, an object is unknown, or no frame has been tracked.
         """
-        return streaming.correct(self._video_heads(), self._features(frame), state, prompts)
+        return streaming.correct(self._video_heads(), self._features(frame), state, prompts, rules)
 
     def _video_heads(self) -> VideoHeads:
         if not isinstance(self.heads, VideoHeads):

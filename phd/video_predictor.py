@@ -20,6 +20,7 @@ from torch import Tensor
 
 from phd.contract import ImageFeatures, ObjectPrompt
 from phd.errors import UserError
+from phd.heads.memory.rules import TrackRules, own_places
 from phd.heads.memory.streaming import TrackState
 from phd.predict import encode_image
 from phd.segmenter import Segmenter
@@ -33,7 +34,7 @@ class TrackedImage:
     Attributes:
         frame: Number of the frame.
         ids: Of the N objects.
-        masks: (N, H, W) bool at the size of the frame; masks may overlap.
+        masks: (N, H, W) bool at the size of the frame; masks may overlap, unless the predictor's rules say otherwise.
         scores: Predicted IoU of each mask.
         present: Probability that the object is seen in this frame; at most 0.5 gives an empty mask.
         logits: (N, m, m) mask logits over the canvas, -1024 where the object is not seen.
@@ -55,16 +56,23 @@ class VideoPredictor:
     Args:
         model: A teacher or a student that can track; left in eval mode.
         device: Where to run it; where it is by default.
+        rules: What is remembered, and whether masks may overlap; by default what the model's configuration says.
+
+    Attributes:
+        rules: Those in force.
 
     Raises:
         UserError: The model cannot track.
     """
 
-    def __init__(self, model: Segmenter, device: torch.device | str | None = None) -> None:
+    def __init__(
+        self, model: Segmenter, device: torch.device | str | None = None, rules: TrackRules | None = None
+    ) -> None:
         if "track" not in model.verbs:
             raise UserError(f"{model.name}: segments single images and cannot track; take a model of SAM 2 or SAM 3")
         self.device = torch.device(device) if device is not None else next(model.parameters()).device
         self.model = model.to(self.device).eval()
+        self.rules = rules or TrackRules.of(model.heads.tracker_model.config)
         self.reset()
 
     @property
@@ -149,7 +157,7 @@ class VideoPredictor:
         if self._state is not None or prompts:
             with _located(f"frame {frame}"):
                 features = encode_image(self.model, image, self.device)
-            self._state = self.model.track(features, self._state, prompts)
+            self._state = self.model.track(features, self._state, prompts, self.rules)
         self.frame, self.size, self._features, self._latest = frame, size, features, asked
         return self._answer()
 
@@ -186,7 +194,7 @@ class VideoPredictor:
         with _located(f"frame {self.frame}, object {object_id}"):
             asked = VideoPrompt.of(points, labels, box, mask).after(self._latest.get(object_id))
             prompt = asked.on_canvas(self.model.contract, *self.size)
-        self._state = self.model.correct(self._features, self._state, {object_id: prompt})
+        self._state = self.model.correct(self._features, self._state, {object_id: prompt}, self.rules)
         self._latest = {**self._latest, object_id: asked}
         return self._answer()
 
@@ -211,7 +219,11 @@ class VideoPredictor:
             nothing, side = np.zeros((0, *self.size), dtype=bool), self.model.contract.mask_size
             return TrackedImage(self.frame, [], nothing, [], [], torch.zeros(0, side, side))
         answer, logits = self._state.answer, self._state.answer.masks.float()
-        masks = self.model.contract.to_image(logits, *self.size) > 0
+        whole = self.model.contract.to_image(logits, *self.size)
+        masks = whole > 0
+        if self.rules.exclusive:
+            given = torch.tensor([number in self._latest for number in self._state.ids], device=whole.device)
+            masks &= own_places(whole, given)
         return TrackedImage(
             frame=self.frame,
             ids=list(self._state.ids),

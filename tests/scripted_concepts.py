@@ -14,6 +14,7 @@ from phd.concept_prompts import TextFeatures
 from phd.contract import Detections, ImageFeatures
 from phd.errors import UserError
 from phd.heads.memory.bank import BankSize, MemoryBank
+from phd.heads.memory.rules import PLAIN
 from phd.heads.memory.streaming import TrackState
 from phd.heads.memory.video import TrackedFrame
 from phd.segmenter import Segmenter
@@ -89,7 +90,8 @@ class Scripted(Segmenter):
             presence[pair] = 1 - 1e-7 if mine else 0.25
         return Detections(logits, torch.zeros(pairs, queries, 4), presence.logit(), masks)
 
-    def track(self, frame, state=None, prompts=None):
+    def track(self, frame, state=None, prompts=None, rules=None):
+        assert rules == PLAIN
         assert isinstance(frame, ImageFeatures)
         now, state, prompts = self.frame(frame), state or TrackState(), prompts or {}
         assert now == state.frame + 1

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from phd.batches import ClipBatch
 from phd.contract import ImageFeatures, ObjectPrompt
+from phd.heads.memory.rules import RULES, TrackRules
 from phd.heads.memory.tokens import MemoryTokens
 from phd.stages.clip_objects import ClipObjects
 from phd.stages.clip_prompts import ClipMix, ClipPlan, first_prompts
@@ -64,14 +65,17 @@ def test_objects_of_a_batch(student: Student, batch: ClipBatch) -> None:
     assert ClipObjects.of(replace(batch, labelled=labels), student.contract).labelled[3].tolist() == [True, True, False]
 
 
+@pytest.mark.parametrize("rules", RULES.values(), ids=list(RULES))
 @pytest.mark.parametrize("kind", ["mask", "box", "point"])
 def test_a_rollout_is_what_streaming_answers(
-    kind: Any, student: Student, features: ImageFeatures, batch: ClipBatch
+    kind: Any, rules: TrackRules, student: Student, features: ImageFeatures, batch: ClipBatch
 ) -> None:
     size = student.contract.image_size
     objects = ClipObjects.of(batch, student.contract)
     with torch.no_grad():
-        rollout = run(student, features, batch, ClipPlan(kind), binary=True)
+        rollout = run(student, features, batch, ClipPlan(kind), binary=True, rules=rules)
+    # Objects that another one hides are not remembered.
+    assert any(bool((answer.object_logits < 0).any()) for answer in rollout.final) == rules.exclusive
     for clip, ids in ((0, [0, 1]), (1, [2])):
         asked = {}
         for number in ids:
@@ -87,7 +91,8 @@ def test_a_rollout_is_what_streaming_answers(
         for frame in range(FRAMES):
             levels = tuple(level[clip * FRAMES + frame][None] for level in features.tracker)
             with torch.no_grad():
-                state = student.track(ImageFeatures({"tracker": levels}), state, asked if frame == 0 else None)
+                now = asked if frame == 0 else None
+                state = student.track(ImageFeatures({"tracker": levels}), state, now, rules)
             assert state.answer is not None
             torch.testing.assert_close(rollout.final[frame].masks[ids], state.answer.masks, atol=1e-4, rtol=1e-4)
     assert len(rollout.answers) == FRAMES

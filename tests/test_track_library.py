@@ -19,6 +19,7 @@ from transformers.models.sam3_tracker_video.modeling_sam3_tracker_video import (
 )
 
 from phd.contract import ObjectPrompt
+from phd.heads.memory.rules import PLAIN
 from phd.heads.memory.streaming import track
 from phd.teachers import Teacher
 
@@ -126,7 +127,7 @@ def run_both(teacher: Teacher, prompts: dict[int, dict[int, ObjectPrompt]]) -> t
         output = feed(model, teacher, session, frame, number)
         theirs.append(output.pred_masks.view(-1, *output.pred_masks.shape[-2:]).float())
         features = teacher.encode(frame[None], ("tracker",))
-        state = track(teacher.heads, features, state, prompts.get(number))
+        state = track(teacher.heads, features, state, prompts.get(number), PLAIN)
         assert state.answer is not None
         mine.append(state.answer.masks)
     return mine, theirs

@@ -10,6 +10,7 @@ from typing import Any
 from phd.commands.device import checked_device
 from phd.commands.image_size import add_image_size
 from phd.commands.json_file import write_json
+from phd.commands.track_rules import add_rules
 from phd.errors import UserError
 
 
@@ -31,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument("--max-videos", type=int, metavar="N", help="only the first videos")
     model.add_argument("--split", metavar="NAME", help="--davis: list of videos (ImageSets/2017/NAME.txt) or subfolder")
     model.add_argument("--save-masks", type=Path, metavar="DIR", help="write the model's masks, a tree for --pred")
+    add_rules(model)
     add_image_size(model)
     model.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument(
@@ -62,7 +64,7 @@ def check_options(options: argparse.Namespace) -> None:
     """
     trees = (options.gt, options.pred)
     data = options.data if options.data is not None else options.davis
-    of_a_model = ("teacher", "videos", "max_videos", "split", "save_masks", "image_size")
+    of_a_model = ("teacher", "videos", "max_videos", "split", "save_masks", "rules", "image_size")
     given = [f"--{name.replace('_', '-')}" for name in of_a_model if getattr(options, name) is not None]
     if any(trees) and (data is not None or options.model is not None or given):
         raise UserError(
@@ -83,6 +85,7 @@ def run_model(options: argparse.Namespace) -> dict[str, Any]:
     """Evaluate the model, and the teacher beside it; the file has what is done so far after every video."""
     from phd.evaluate.video_model import evaluate_videos
     from phd.evaluate.video_trees import check_ends
+    from phd.heads.memory.rules import RULES
     from phd.loading import load_segmenter
 
     check_ends(options.protocol, not options.keep_ends)
@@ -103,6 +106,7 @@ def run_model(options: argparse.Namespace) -> dict[str, Any]:
                 prompt=options.prompt,
                 skip_ends=not options.keep_ends,
                 save=save,
+                rules=RULES.get(options.rules),
                 device=device,
                 after=after,
             )

@@ -10,6 +10,7 @@ from typing import Any
 from phd.commands.device import checked_device
 from phd.commands.image_size import add_image_size
 from phd.commands.track_prompts import GRAMMAR, add_prompts, by_frame, checked_groups, read_prompts
+from phd.commands.track_rules import add_rules
 
 
 def run(arguments: list[str]) -> dict[str, Any]:
@@ -25,6 +26,7 @@ def run(arguments: list[str]) -> dict[str, Any]:
     add_prompts(parser)
     parser.add_argument("--model", required=True, help="student or teacher: a folder, a hub id, or toy-teacher")
     parser.add_argument("--out", type=Path, required=True, help="new or empty folder")
+    add_rules(parser)
     add_image_size(parser)
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--max-frames", type=int, default=None, metavar="N", help="stop after N frames")
@@ -35,6 +37,7 @@ def run(arguments: list[str]) -> dict[str, Any]:
     from phd.commands.track_output import require_new
     from phd.commands.track_run import check_limits, run_session
     from phd.commands.track_session import Session
+    from phd.heads.memory.rules import RULES
     from phd.loading import load_segmenter
     from phd.video_predictor import VideoPredictor
     from phd.video_source import open_source
@@ -47,7 +50,7 @@ def run(arguments: list[str]) -> dict[str, Any]:
     frames = islice(source.frames, options.max_frames)
     first = next(frames)
     prompts = read_prompts(coming, source.name, *first.pixels.shape[:2])
-    predictor = VideoPredictor(load_segmenter(options.model, options.image_size), device)
+    predictor = VideoPredictor(load_segmenter(options.model, options.image_size), device, RULES.get(options.rules))
     session = Session(predictor, source.name, prompts)
     about = {"memory_tokens": predictor.memory_tokens, "prompts": [group.to_json() for group in groups]}
     folder = run_session(session, chain([first], frames), source, options.out, options, "track", about)

@@ -19,6 +19,7 @@ from phd.evaluate.video_source import Rle, decoded, label_numbers, object_names,
 from phd.evaluate.video_speed import Clock, forget_peak, peak_memory
 from phd.evaluate.video_track import Masklets, track_video
 from phd.evaluate.video_words import describe, describe_tracking
+from phd.heads.memory.rules import TrackRules
 from phd.outputs import LabelledVideo
 from phd.segmenter import Segmenter
 from phd.video_predictor import VideoPredictor
@@ -32,6 +33,7 @@ def evaluate_videos(
     prompt: PromptKind = "mask",
     skip_ends: bool = True,
     save: Path | None = None,
+    rules: TrackRules | None = None,
     progress: bool = True,
     device: torch.device | str = "cpu",
     after: Callable[[VideoReport], None] = lambda report: None,
@@ -45,6 +47,7 @@ def evaluate_videos(
         prompt: What each object begins with: its true mask, the tight box or the centre point of it.
         skip_ends: SA-V: leave out the first and the last annotated frame.
         save: Write the masks of all annotated frames into this folder, as PNG files.
+        rules: What is remembered, and whether masks may overlap; by default what the model's configuration says.
         progress: Show progress on stderr.
         device: Where the model runs.
         after: Called after each video with the report so far.
@@ -53,12 +56,12 @@ def evaluate_videos(
         UserError: The model cannot track, a video cannot be read or does not fit the protocol, or `save` is not empty.
     """
     device = torch.device(device)
-    predictor, clock = VideoPredictor(model, device), Clock(device)
+    predictor, clock = VideoPredictor(model, device, rules), Clock(device)
     if save is not None:
         new_folder(save)
     forget_peak(device)
     about = describe(protocol, skip_ends)
-    about["protocol_details"] |= describe_tracking(protocol, prompt)
+    about["protocol_details"] |= describe_tracking(protocol, prompt, predictor.rules)
     report = VideoReport({**about, "prompt": prompt}, [])
     tracked_objects = 0
     with _progress_bar(disable=not progress) as bar:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from phd.evaluate.video_prompt import WORDS, PromptKind
 from phd.evaluate.video_protocol import Protocol
+from phd.heads.memory.rules import TrackRules
 
 PROTOCOL_VERSION = 1
 
@@ -58,7 +60,7 @@ def describe(protocol: Protocol, skip_ends: bool) -> dict[str, Any]:
     }
 
 
-def describe_tracking(protocol: Protocol, prompt: PromptKind) -> dict[str, Any]:
+def describe_tracking(protocol: Protocol, prompt: PromptKind, rules: TrackRules) -> dict[str, Any]:
     """What a report says of the tracking, where a model was run."""
     later = "in the first annotated frame" if protocol == "davis" else "in the first annotated frame that shows it"
     overlaps = {
@@ -71,5 +73,6 @@ def describe_tracking(protocol: Protocol, prompt: PromptKind) -> dict[str, Any]:
         "annotated one, never back; an object has an empty mask before its prompt",
         "resolution": "frames are resized to the model's input; its mask logits are resized bilinearly to the video's "
         "size and thresholded at 0",
-        "overlap": overlaps["sav" if protocol == "sav" else "davis"],
+        "overlap": overlaps["sav" if protocol == "sav" and not rules.exclusive else "davis"],
+        "rules": asdict(rules),
     }

@@ -13,6 +13,7 @@ from phd.batches import ClipBatch
 from phd.contract import ImageFeatures, Prompts
 from phd.errors import UserError
 from phd.heads.memory.compressors import MemorySettings
+from phd.heads.memory.rules import RULES, TrackRules
 from phd.heads.memory.video import VideoHeads
 from phd.outputs import ClipPrediction, StepOutput
 from phd.segmenter import Segmenter
@@ -51,6 +52,8 @@ class MemoryDistill(Stage):
         lead_in: Most frames of a clip, a number drawn for each step, that are tracked without gradients before those
             that are trained on, `clip_length` less `lead_in`: the memory is then as full, and as wrong, as later in a
             video, for the cost of tracking alone.
+        rules: See `TrackRules`, for training: `plain`, as SAM 2 and SAM 3 are trained, or `selective`, as the embedded
+            teacher tracks. Validation tracks by the rules of the model's configuration.
         teacher_frames: Longer clips learn from ground truth alone, as EdgeTAM's (arXiv 2501.07256, section 4.1);
             None for the teacher at every length.
         lr: Peak learning rate.
@@ -77,6 +80,7 @@ class MemoryDistill(Stage):
         rollout: RolloutMasks = "own",
         truncate: int | None = None,
         lead_in: int = 0,
+        rules: Literal["plain", "selective"] = "plain",
         teacher_frames: int | None = None,
         lr: float = 3e-4,
         inherited_rate: float = 1.0,
@@ -90,6 +94,7 @@ class MemoryDistill(Stage):
         self.prompts = prompts or ClipMix()
         self.supervision: Supervision = supervision
         self.rollout: RolloutMasks = rollout
+        self.rules = RULES[rules]
         self.truncate, self.lead_in, self.teacher_frames = truncate, lead_in, teacher_frames
         self._check(teacher, segmenter, init_from)
         if inherited_rate < 0:
@@ -242,7 +247,10 @@ class MemoryDistill(Stage):
         first: Prompts | None = None
         if plan.kind != "mask":
             first = first_prompts(plan.kind, self.prompts, objects.target[0], size, self.generator(*key))
-        tracked = partial(roll_out, objects=objects, plan=plan, first=first, image_size=size, binary=not train)
+        rules = self.rules if train else TrackRules.of(self.learner.heads.tracker_model.config)
+        tracked = partial(
+            roll_out, objects=objects, plan=plan, first=first, image_size=size, binary=not train, rules=rules
+        )
         guide: Rollout | None = None
         if teacher is not None and theirs is not None:
             with torch.no_grad():

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from phd.contract import ImageFeatures, Prompts
+from phd.heads.memory.rules import PLAIN, TrackRules
 from phd.heads.memory.video import GIVEN_BIAS, GIVEN_SCALE, TrackedFrame, VideoHeads
 from phd.prompts import corrective_points, points_to_pixels
 from phd.stages.clip_objects import ClipObjects
@@ -71,6 +72,7 @@ def roll_out(
     masks: RolloutMasks = "own",
     truncate: int | None = None,
     binary: bool = False,
+    rules: TrackRules = PLAIN,
 ) -> Rollout:
     """Track N objects through T frames.
 
@@ -88,6 +90,7 @@ def roll_out(
         masks: Whose masks go into the memory.
         truncate: Cut the gradient through the memory after every so many frames; None for never.
         binary: Cut prompted masks off to 0 and 1 before they go into memory, as at inference.
+        rules: Which frames an object remembers, and whether the masks of a clip may overlap, as in tracking.
     """
     size = heads.bank_size.within(len(objects.target), len({0, *plan.corrected}))
     bank = heads.new_bank(len(objects), features.tracker[-1], size)
@@ -96,7 +99,9 @@ def roll_out(
     for number in range(len(objects.target)):
         with torch.set_grad_enabled(torch.is_grad_enabled() and number >= plan.lead_in):
             coarse, finer = _levels(heads, features, objects, number)
-            conditioned = heads.without_memory(coarse) if number == 0 else heads.read_memory(coarse, bank, number)
+            conditioned = (
+                heads.without_memory(coarse) if number == 0 else heads.read_memory(coarse, bank, bank.coming())
+            )
             asked = nothing if number > 0 or first is None else first
             if number == 0 and first is None:
                 given = heads.given_frame(coarse, finer, upsampled(objects.target[0], image_size))
@@ -108,10 +113,14 @@ def roll_out(
                 asked = _corrected(asked, answers[-1].tracked, objects, number, image_size, generator)
                 answers.append(Answer(number, heads.decode_frame(conditioned, finer, asked, multimask=False)))
             answer = answers[-1].tracked
-            canvas, object_logits = _drawn(answer, objects, number, guide, masks, image_size)
             prompted = torch.full((len(objects),), number == 0 or number in plan.corrected, device=coarse.device)
-            tokens = heads.remember(coarse, canvas, object_logits, prompted & binary)
-            bank = bank.write(number, tokens, answer.pointers, prompted, nothing.image_index)
+            answer = rules.settled(answer, prompted, heads.tracker_model.no_object_pointer, objects.clip_index)
+            canvas, object_logits = _drawn(answer, objects, number, guide, masks, image_size)
+            drawn = replace(answer, canvas=canvas, object_logits=object_logits)
+            rows = rules.remembered(drawn, prompted)
+            if len(rows):
+                tokens = heads.remember(coarse[rows], canvas[rows], object_logits[rows], prompted[rows] & binary)
+                bank = bank.write(bank.coming()[rows], tokens, answer.pointers[rows], prompted[rows], rows)
         rollout.answers += answers if number >= plan.lead_in else []
         rollout.final.append(answer)
         if truncate is not None and (number + 1) % truncate == 0:

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from phd.contract import ImageFeatures, ObjectPrompt
 from phd.errors import UserError
+from phd.heads.memory.rules import PLAIN
 from phd.heads.memory.streaming import TrackState
 from phd.predict import encode_image
 from phd.predict_concepts import MASK_CHUNK
@@ -57,7 +58,8 @@ class ConceptTracker:
 
     An answer comes `settings.delay` frames late, so that what turns out to be no object has not been shown. As in SAM 3
     an object that was lost keeps its id if the memory finds it again; if only the detector does, it is a new one.
-    SAM 3 also takes hidden and overlapping masks out of the memory, which is not done here.
+    SAM 3 also takes hidden and overlapping masks out of the memory, which is not done here, whatever the model's own
+    rules are: things that two phrases name may overlap.
 
     Args:
         model: A teacher or a student that can track and detect; left in eval mode.
@@ -126,7 +128,7 @@ class ConceptTracker:
         features = encode_image(self.model, image, self.device, ("tracker", "detector"))
         self.size, self._time = (image.shape[0], image.shape[1]), self._time + 1
         found = detect_frame(self.model, features, self._text, self.settings.threshold, self.settings.nms)
-        tracked = self.model.track(features, self._state) if self._masklets else None
+        tracked = self.model.track(features, self._state, rules=PLAIN) if self._masklets else None
         association = self._associate(found, tracked)
         count_matches(self._masklets, association, self.settings.keep_alive)
         self._remember(features, tracked, self._prompts(found, tracked, association), self._remove())
@@ -194,7 +196,7 @@ class ConceptTracker:
         if prompts:
             before = self._state or TrackState()
             kept = _without(replace(before, frame=self._time - 1), removed)
-            self._state = self.model.track(features, kept, prompts)
+            self._state = self.model.track(features, kept, prompts, PLAIN)
         elif self._masklets:
             assert tracked is not None
             self._state = _without(tracked, removed)

@@ -76,19 +76,21 @@ class MemoryBank:
     def __len__(self) -> int:
         return len(self.values)
 
-    def write(self, frame: int, values: Tensor, pointers: Tensor, conditioning: Tensor, rows: Tensor) -> MemoryBank:
+    def write(
+        self, frame: int | Tensor, values: Tensor, pointers: Tensor, conditioning: Tensor, rows: Tensor
+    ) -> MemoryBank:
         """The bank with one frame more, in the bank's type: under autocast some parts answer in fp32.
 
         Args:
-            frame: Its number, not before any that was written.
+            frame: Its number, not before any that was written; or (n,), where each object counts for itself.
             values: (n, K, D) tokens of the objects that were seen.
             pointers: (n, C) their pointers.
             conditioning: (n,) bool, whether the object was prompted in this frame.
             rows: (n,) which objects they are.
         """
-        slots = self._slots(self.frames, self.size.recent, frame, conditioning, rows)
-        places = self._slots(self.pointer_frames, self.size.pointers, frame, conditioning, rows)
-        number = torch.full_like(rows, frame)
+        number = frame if isinstance(frame, Tensor) else torch.full_like(rows, frame)
+        slots = self._slots(self.frames, self.size.recent, number, conditioning, rows)
+        places = self._slots(self.pointer_frames, self.size.pointers, number, conditioning, rows)
         return replace(
             self,
             values=self.values.index_put((rows, slots), values.to(self.values.dtype)),
@@ -97,28 +99,35 @@ class MemoryBank:
             pointer_frames=self.pointer_frames.index_put((rows, places), number),
         )
 
-    def _slots(self, frames: Tensor, ring: int, frame: int, conditioning: Tensor, rows: Tensor) -> Tensor:
+    def _slots(self, frames: Tensor, ring: int, number: Tensor, conditioning: Tensor, rows: Tensor) -> Tensor:
         """Where each object writes: over the oldest conditioning frame (an empty slot is older), or on the ring."""
         held = frames[rows, : self.size.conditioning]
-        same = held == frame  # prompted again in the same frame
+        same = held == number[:, None]  # prompted again in the same frame
         slot = torch.where(same.any(1), same.int().argmax(1), held.argmin(1))
-        return torch.where(conditioning, slot, self.size.conditioning + frame % ring)
+        return torch.where(conditioning, slot, self.size.conditioning + number % ring)
 
-    def age(self, frame: int) -> tuple[Tensor, Tensor]:
+    def coming(self) -> Tensor:
+        """(N,) number of the next frame of each object, where it counts those that it remembers; 0 for a new one."""
+        return self.frames.amax(1) + 1
+
+    def age(self, frame: int | Tensor) -> tuple[Tensor, Tensor]:
         """Frames since each slot was written, 0 for conditioning frames, and which slots count.
+
+        Args:
+            frame: The number of the frame that reads; or (N,), where each object counts for itself.
 
         Returns:
             (N, slots) long and (N, slots) bool.
         """
-        age = frame - self.frames
+        age = _column(frame) - self.frames
         conditioning = torch.arange(age.shape[1], device=age.device) < self.size.conditioning
         held = (self.frames != EMPTY) & (age > 0)
         valid = held & (conditioning | (age <= self.size.recent))
         return torch.where(conditioning, 0, age), valid
 
-    def pointer_age(self, frame: int) -> tuple[Tensor, Tensor]:
+    def pointer_age(self, frame: int | Tensor) -> tuple[Tensor, Tensor]:
         """Frames since each pointer was written, and which pointers count; as `age`."""
-        age = frame - self.pointer_frames
+        age = _column(frame) - self.pointer_frames
         conditioning = torch.arange(age.shape[1], device=age.device) < self.size.conditioning
         held = (self.pointer_frames != EMPTY) & (age > 0)
         return age, held & (conditioning | (age <= self.size.pointers))
@@ -139,3 +148,7 @@ class MemoryBank:
     def detached(self) -> MemoryBank:
         """The bank cut off from the graph: gradients go no further back."""
         return replace(self, values=self.values.detach(), pointers=self.pointers.detach())
+
+
+def _column(frame: int | Tensor) -> int | Tensor:
+    return frame.unsqueeze(1) if isinstance(frame, Tensor) else frame

@@ -10,6 +10,7 @@ from torch import Tensor
 from phd.contract import ImageFeatures, ObjectPrompt, Prompts
 from phd.errors import UserError
 from phd.heads.memory.bank import MemoryBank
+from phd.heads.memory.rules import TrackRules
 from phd.heads.memory.video import TrackedFrame, VideoHeads
 
 
@@ -23,6 +24,7 @@ class TrackState:
         frame: Number of the latest frame, from 0.
         before: The memory before the latest frame was written, so that the frame may be corrected.
         answer: The latest answer, or None before the first.
+        decoded: The same before the rules between objects, for a correction.
     """
 
     ids: tuple[int, ...] = ()
@@ -30,6 +32,7 @@ class TrackState:
     frame: int = -1
     before: MemoryBank | None = None
     answer: TrackedFrame | None = None
+    decoded: TrackedFrame | None = None
 
 
 def track(
@@ -37,6 +40,7 @@ def track(
     features: ImageFeatures,
     state: TrackState | None = None,
     prompts: dict[int, ObjectPrompt] | None = None,
+    rules: TrackRules | None = None,
 ) -> TrackState:
     """Answer for the next frame.
 
@@ -48,6 +52,7 @@ def track(
         features: Of one image, the next frame.
         state: Of the frame before; None for the first frame.
         prompts: By object id; ids that are new begin here.
+        rules: What is remembered, and whether masks may overlap; by default what the model's configuration says.
 
     Returns:
         The new state, whose `answer` holds one row for each of `ids`.
@@ -61,12 +66,17 @@ def track(
         raise UserError("track: no object yet; give a prompt for at least one object with the first frame")
     coarse = features.tracker[-1]
     before = _grown(heads, state.bank, len(ids), coarse)
-    answer = _answer(heads, features, before, ids, state.frame + 1, prompts)
-    return _written(heads, features, TrackState(ids, before, state.frame + 1, before, answer), prompts, set(prompts))
+    decoded = _answer(heads, features, before, ids, prompts)
+    state = TrackState(ids, before, state.frame + 1, before, decoded=decoded)
+    return _written(heads, features, state, prompts, set(prompts), rules)
 
 
 def correct(
-    heads: VideoHeads, features: ImageFeatures, state: TrackState, prompts: dict[int, ObjectPrompt]
+    heads: VideoHeads,
+    features: ImageFeatures,
+    state: TrackState,
+    prompts: dict[int, ObjectPrompt],
+    rules: TrackRules | None = None,
 ) -> TrackState:
     """Answer the latest frame again, with more prompts; unlike a first prompt, these are read beside the memory.
 
@@ -75,27 +85,28 @@ def correct(
         features: Of the latest frame.
         state: As `track` returned it.
         prompts: Points or a box by object id, for objects that are tracked.
+        rules: As in `track`.
 
     Raises:
         UserError: An object is unknown, or no frame has been tracked.
     """
-    if state.before is None or state.answer is None:
+    if state.before is None or state.decoded is None:
         raise UserError("correct: no frame has been tracked yet; call track with the first prompts")
     unknown = sorted(set(prompts) - set(state.ids))
     if unknown:
         raise UserError(f"correct: object {unknown[0]} is not tracked; the objects are {list(state.ids)}")
-    answer = _copied(state.answer)
+    decoded = _copied(state.decoded)
     for number, prompt in prompts.items():
-        row = state.ids.index(number)
-        rows = torch.tensor([row], device=answer.scores.device)
-        known = bool(state.before.age(state.frame)[1][row].any())
-        _put(answer, rows, _prompted(heads, features, state.before.of(rows) if known else None, state.frame, prompt))
+        rows = torch.tensor([state.ids.index(number)], device=decoded.scores.device)
+        memory = state.before.of(rows)
+        _put(decoded, rows, _prompted(heads, features, memory if bool(memory.coming() > 0) else None, prompt))
     # What was prompted in this frame before stays a conditioning frame.
-    latest = state.bank.frames[:, : heads.bank_size.conditioning] if state.bank is not None else None
-    held = (
-        set() if latest is None else {n for n, row in zip(state.ids, latest, strict=True) if (row == state.frame).any()}
-    )
-    return _written(heads, features, replace(state, answer=answer), prompts, held)
+    held: set[int] = set()
+    if state.bank is not None:
+        conditioning = state.bank.frames[:, : heads.bank_size.conditioning]
+        prompted = (conditioning == state.before.coming()[:, None]).any(1).tolist()
+        held = {number for number, was in zip(state.ids, prompted, strict=True) if was}
+    return _written(heads, features, replace(state, decoded=decoded), prompts, held, rules)
 
 
 def _grown(heads: VideoHeads, bank: MemoryBank | None, objects: int, like: Tensor) -> MemoryBank:
@@ -109,7 +120,6 @@ def _answer(
     features: ImageFeatures,
     bank: MemoryBank,
     ids: tuple[int, ...],
-    frame: int,
     prompts: dict[int, ObjectPrompt],
 ) -> TrackedFrame:
     """One row for each object; those without a prompt together, the others one by one."""
@@ -118,41 +128,52 @@ def _answer(
     rest = torch.tensor([row for row, number in enumerate(ids) if number not in prompts], device=device)
     if len(rest):
         coarse, finer = _expanded(heads, features, len(rest))
-        conditioned = heads.read_memory(coarse, bank.of(rest), frame)
+        memory = bank.of(rest)
+        conditioned = heads.read_memory(coarse, memory, memory.coming())
         nothing = Prompts(torch.zeros(len(rest), dtype=torch.long, device=device))
         parts.append((rest, heads.decode_frame(conditioned, finer, nothing, heads.wants_candidates(0, False))))
     for number, prompt in prompts.items():
         row = torch.tensor([ids.index(number)], device=device)
-        parts.append((row, _prompted(heads, features, None, frame, prompt)))
+        parts.append((row, _prompted(heads, features, None, prompt)))
     return _joined(parts, len(ids))
 
 
 def _prompted(
-    heads: VideoHeads, features: ImageFeatures, bank: MemoryBank | None, frame: int, prompt: ObjectPrompt
+    heads: VideoHeads, features: ImageFeatures, bank: MemoryBank | None, prompt: ObjectPrompt
 ) -> TrackedFrame:
     """The answer for one object with a prompt, from memory too where there is a bank."""
     coarse, finer = _expanded(heads, features, 1)
     if prompt.mask is not None:
         return heads.given_frame(coarse, finer, prompt.mask.unsqueeze(0).to(coarse.device))
     asked = prompt.as_prompts(coarse.device)
-    conditioned = heads.without_memory(coarse) if bank is None else heads.read_memory(coarse, bank, frame)
+    conditioned = heads.without_memory(coarse) if bank is None else heads.read_memory(coarse, bank, bank.coming())
     return heads.decode_frame(conditioned, finer, asked, heads.wants_candidates(prompt.num_points, bank is None))
 
 
 def _written(
-    heads: VideoHeads, features: ImageFeatures, state: TrackState, prompts: dict[int, ObjectPrompt], held: set[int]
+    heads: VideoHeads,
+    features: ImageFeatures,
+    state: TrackState,
+    prompts: dict[int, ObjectPrompt],
+    held: set[int],
+    rules: TrackRules | None,
 ) -> TrackState:
     """The state with the latest frame in memory; `held` are the objects for which it is a conditioning frame."""
-    assert state.answer is not None
+    assert state.decoded is not None
     assert state.before is not None
-    answer, device = state.answer, features.device
+    rules = rules or TrackRules.of(heads.tracker_model.config)
+    device = features.device
     given = torch.tensor([number in prompts or number in held for number in state.ids], device=device)
     conditioning = torch.tensor([number in held for number in state.ids], device=device)
-    coarse = features.tracker[-1].expand(len(state.ids), -1, -1, -1)
-    tokens = heads.remember(coarse, answer.canvas, answer.object_logits, given)
-    rows = torch.arange(len(state.ids), device=device)
-    bank = state.before.write(state.frame, tokens, answer.pointers, conditioning, rows)
-    return replace(state, bank=bank)
+    answer = rules.settled(state.decoded, given, heads.tracker_model.no_object_pointer)
+    rows = rules.remembered(answer, given)
+    if not len(rows):
+        return replace(state, bank=state.before, answer=answer)
+    coarse = features.tracker[-1].expand(len(rows), -1, -1, -1)
+    tokens = heads.remember(coarse, answer.canvas[rows], answer.object_logits[rows], given[rows])
+    number = state.before.coming()[rows]
+    bank = state.before.write(number, tokens, answer.pointers[rows], conditioning[rows], rows)
+    return replace(state, bank=bank, answer=answer)
 
 
 def _expanded(heads: VideoHeads, features: ImageFeatures, objects: int) -> tuple[Tensor, list[Tensor]]:

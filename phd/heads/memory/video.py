@@ -96,13 +96,13 @@ class VideoHeads(InteractiveHeads):
         """Features (N, C, h, w) of a frame, marked as one without memory (SAM 2, appendix D.1)."""
         return coarse + self.tracker_model.no_memory_embedding.view(1, -1, 1, 1)
 
-    def read_memory(self, coarse: Tensor, bank: MemoryBank, frame: int) -> Tensor:
+    def read_memory(self, coarse: Tensor, bank: MemoryBank, frame: int | Tensor) -> Tensor:
         """Features (N, C, h, w) of a frame conditioned on the memory; every object must have some.
 
         Args:
             coarse: (N, C, h, w) coarsest level of the frame for each object.
             bank: The memory of the N objects.
-            frame: The number of the frame.
+            frame: The number of the frame; or (N,), where each object counts for itself.
         """
         tracker, size = self.tracker_model, coarse.shape[-1]
         age, valid = bank.age(frame)
@@ -126,7 +126,7 @@ class VideoHeads(InteractiveHeads):
             torch.cat([valid.repeat_interleave(tokens, dim=1), pointer_valid], dim=1),
         )
 
-    def _pointer_tokens(self, bank: MemoryBank, frame: int) -> tuple[Tensor, Tensor, Tensor]:
+    def _pointer_tokens(self, bank: MemoryBank, frame: int | Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Object pointers split into tokens of the memory's width, their codes of time, and which count."""
         tracker = self.tracker_model
         age, valid = bank.pointer_age(frame)
