@@ -62,3 +62,19 @@ def drawn_clip(
 def first_clip(starts: np.ndarray, length: int, gap: int) -> np.ndarray:
     """The clip at the first start with equal steps, reflected where the video is too short; for validation."""
     return reflected(int(starts.argmax()) + gap * np.arange(length), len(starts))
+
+
+def returns(areas: np.ndarray) -> np.ndarray:
+    """How often each object comes back in the second half of a clip: once for an absence, half for a partial one.
+
+    It comes back from one frame to the next, to over 0.3 of its largest area in the video, from under 0.02 (away) or
+    under 0.25 (mostly hidden), and was seen with over 0.15 in the first frame, where a tracker is prompted. More than
+    1.5 are not counted, so that one that flickers does not outweigh the others.
+
+    Args:
+        areas: (objects, length) shares of the largest area.
+    """
+    before, now = areas[:, :-1], areas[:, 1:]
+    back = (now > 0.3) * ((before < 0.02) + 0.5 * ((before >= 0.02) & (before < 0.25)))
+    second_half = back[:, max(0, areas.shape[1] // 2 - 1) :]
+    return np.where(areas[:, 0] > 0.15, np.minimum(second_half.sum(1), 1.5), 0.0)

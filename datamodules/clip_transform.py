@@ -10,11 +10,14 @@ import torch
 from torch import Tensor
 
 from datamodules.augmentation import Augmentation, Colours, View, draw_colours, draw_view, generator, recolour
-from datamodules.clip_frames import drawn_clip, first_clip
+from datamodules.clip_frames import drawn_clip, first_clip, returns
 from datamodules.clip_video import ReadFrames, Video
 from datamodules.placement import Placement, require_fit
 from phd.contract import Contract
 from phd.errors import UserError
+
+# Clips from which one with objects that come back is chosen.
+DRAWS = 12
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,8 @@ class ClipChoice:
         reverse_probability: Of a clip that runs backwards.
         labelled_only: Whether clips consist of labelled frames; otherwise steps count all stored frames.
         min_area_cells: Objects with fewer cells on the mask grid of the first frame are not chosen.
+        returning: Share of clips that are chosen for objects that come back: of `DRAWS` clips the one with the most of
+            them, which are then chosen first. Without it most clips show none.
     """
 
     max_objects: int = 3
@@ -48,6 +53,7 @@ class ClipChoice:
     reverse_probability: float = 0.5
     labelled_only: bool = True
     min_area_cells: int = 4
+    returning: float = 0.0
 
     def check(self) -> None:
         """Raise if a setting is out of range.
@@ -60,6 +66,8 @@ class ClipChoice:
             raise UserError(f"data.gaps is [{low}, {high}]; give 1 <= smallest <= largest")
         if not 0 <= self.reverse_probability <= 1:
             raise UserError(f"data.reverse_probability is {self.reverse_probability}; give a number from 0 to 1")
+        if not 0 <= self.returning <= 1:
+            raise UserError(f"data.returning is {self.returning}; give a number from 0 to 1")
 
 
 class ClipTransform:
@@ -111,12 +119,13 @@ class ClipTransform:
         video = Video(record, read, where or key)
         require_fit(self.contract, video.height, video.width, where or key)
         rng = generator(self.seed, epoch, key)
-        clip = self._clip(rng, video, length)
+        clip, back = self._clip(rng, video, length)
         view = draw_view(rng, self.augmentation, video.height, video.width)
         colours = draw_colours(rng, self.augmentation)
         objects = video.objects
         if self.train:
-            objects = [objects[index] for index in rng.permutation(len(objects))]
+            order = rng.permutation(len(objects))
+            objects = [objects[index] for index in order[np.argsort(~back[order], kind="stable")]]
         objects, placement = self._prompted(video, objects, clip[0], view)
         masks = np.zeros((length, self.choice.max_objects, placement.grid, placement.grid), dtype=np.uint8)
         for time, place in enumerate(clip):
@@ -135,16 +144,24 @@ class ClipTransform:
             numbers=torch.tensor([video.numbers[place] for place in clip]),
         )
 
-    def _clip(self, rng: np.random.Generator, video: Video, length: int) -> list[int]:
-        """Places of the clip in the video."""
-        choice = self.choice
+    def _clip(self, rng: np.random.Generator, video: Video, length: int) -> tuple[list[int], np.ndarray]:
+        """Places of the clip in the video, and (objects,) bool, which of them come back in it, where that is asked."""
+        choice, none = self.choice, np.zeros(len(video.objects), dtype=bool)
         places = np.array(video.labelled if choice.labelled_only else range(len(video.numbers)))
         starts = np.array([video.shows(place) for place in places])
-        if self.train:
-            chosen = drawn_clip(rng, starts, length, choice.gaps, choice.reverse_probability)
-        else:
-            chosen = first_clip(starts, length, choice.gaps[0])
-        return places[chosen].tolist()
+        if not self.train:
+            return places[first_clip(starts, length, choice.gaps[0])].tolist(), none
+
+        def drawn() -> np.ndarray:
+            return drawn_clip(rng, starts, length, choice.gaps, choice.reverse_probability)
+
+        chosen = drawn()
+        if not len(video.objects) or not (choice.returning > 0 and rng.random() < choice.returning):
+            return places[chosen].tolist(), none
+        draws, shares = [chosen, *(drawn() for _ in range(DRAWS - 1))], video.shares(places)
+        found = [returns(shares[:, clip]) for clip in draws]
+        best = int(np.argmax([each.sum() for each in found]))
+        return places[draws[best]].tolist(), found[best] > 0
 
     def _prompted(
         self, video: Video, objects: list[dict[str, Any]], first: int, view: View

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from datamodules.placement import Placement
 from datamodules.record import decode_rgb
+from datamodules.rle import run_lengths
 from phd.errors import UserError
 
 # Fetches the files of these source frames.
@@ -48,6 +49,19 @@ class Video:
         """Whether any object has a mask there."""
         return any(item["masks"][place] is not None for item in self.objects)
 
+    def shares(self, places: np.ndarray) -> np.ndarray:
+        """(objects, places) the area of each object there as a share of its largest one; 0 where it is not seen.
+
+        Raises:
+            UserError: An RLE is damaged or of another size.
+        """
+        areas = np.zeros((len(self.objects), len(places)))
+        for row, item in enumerate(self.objects):
+            for column, place in enumerate(places):
+                if item["masks"][place] is not None:
+                    areas[row, column] = self._area(item, int(place))
+        return areas / np.maximum(areas.max(1, keepdims=True, initial=0), 1)
+
     def mask(self, item: dict[str, Any], place: int, placement: Placement) -> np.ndarray:
         """The mask of an object on the grid, (m, m) uint8; empty where it is not to be seen.
 
@@ -80,6 +94,12 @@ class Video:
                     f"{self.height} x {self.width}; convert again"
                 )
             yield image
+
+    def _area(self, item: dict[str, Any], place: int) -> int:
+        try:
+            return int(run_lengths(item["masks"][place], self.height, self.width)[1::2].sum())
+        except UserError as error:
+            raise UserError(f"{self._where}: object {item['id']}: frame {self.numbers[place]}: {error}") from error
 
     def _placed(self, rle: Any, place: int, placement: Placement, whose: str) -> np.ndarray:
         if rle is None:

@@ -72,6 +72,8 @@ class Clips(ShardDataModule):
             first ones for validation.
         gaps: Smallest and largest step from frame to frame.
         reverse_probability: Of a training clip that runs backwards.
+        returning: Share of training clips that are chosen, of twelve at random, for objects that come back after they
+            were away or mostly hidden; these objects are chosen first.
         labelled_only: Whether clips consist of labelled frames; otherwise steps count all stored frames, and
             `ClipBatch.labelled` tells which have masks.
         augmentation: What to vary in training, alike for all frames of a clip; or None.
@@ -96,6 +98,7 @@ class Clips(ShardDataModule):
         max_objects: int = 3,
         gaps: tuple[int, int] = (1, 3),
         reverse_probability: float = 0.5,
+        returning: float = 0.0,
         labelled_only: bool = True,
         augmentation: Augmentation | None = None,
         max_shards: int | None = None,
@@ -107,7 +110,7 @@ class Clips(ShardDataModule):
             root, val_root, val_samples, batch_size, num_workers, max_shards, max_samples, None, seed, contract
         )
         self.clip_length, self.max_objects, self.gaps = clip_length, max_objects, gaps
-        self.reverse_probability, self.labelled_only = reverse_probability, labelled_only
+        self.reverse_probability, self.returning, self.labelled_only = reverse_probability, returning, labelled_only
         self.augmentation = augmentation
         self._lengths = {0: clip_length}
 
@@ -130,7 +133,9 @@ class Clips(ShardDataModule):
 
     def transform(self, contract: Contract, train: bool) -> ClipTransform:
         """Varied in training only."""
-        choice = ClipChoice(self.max_objects, self.gaps, self.reverse_probability, self.labelled_only)
+        choice = ClipChoice(
+            self.max_objects, self.gaps, self.reverse_probability, self.labelled_only, returning=self.returning
+        )
         return ClipTransform(contract, self.augmentation if train else None, choice, self.seed, train)
 
     def stored(self, reader: ShardReader, transform: Any, first: int, last: int) -> ShardClips:

@@ -13,6 +13,7 @@ import torch
 from cli_runs import refused
 from evaluated_videos import write_davis
 from teacher_cases import stirred
+from tiny_clips import tiny_student
 from tiny_video import tiny_sam2_video, tiny_sam3_video
 from torch import Tensor
 
@@ -181,11 +182,12 @@ def test_a_correction_frees_what_a_wrong_mask_had_hidden(teacher: Teacher) -> No
 
 
 def test_rules_come_from_the_configuration(tmp_path: Path) -> None:
-    """The embedded teacher selects, also from a folder; what names nothing is tracked as the library does."""
+    """The embedded teacher selects, also from a folder, and its students; what names nothing is tracked as the library does."""
     toy = tiny_sam3_video()
     assert TrackRules.of(toy.heads.tracker_model.config) == SELECTIVE
     toy.save(tmp_path / "toy")
     assert VideoPredictor(load_segmenter(str(tmp_path / "toy"))).rules == SELECTIVE
+    assert TrackRules.of(tiny_student(toy).heads.tracker_model.config) == SELECTIVE
     sam2 = tiny_sam2_video()
     assert VideoPredictor(sam2).rules == PLAIN
     config = copy.deepcopy(sam2.heads.tracker_model.config)
