@@ -182,7 +182,7 @@ def test_a_correction_frees_what_a_wrong_mask_had_hidden(teacher: Teacher) -> No
 
 
 def test_rules_come_from_the_configuration(tmp_path: Path) -> None:
-    """The embedded teacher selects, also from a folder, and its students; what names nothing is tracked as the library does."""
+    """The embedded teacher selects, from a folder too, and its students; without the names it is the library's way."""
     toy = tiny_sam3_video()
     assert TrackRules.of(toy.heads.tracker_model.config) == SELECTIVE
     toy.save(tmp_path / "toy")
