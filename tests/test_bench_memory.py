@@ -11,11 +11,12 @@ from tiny_clips import tiny_student, tiny_teacher
 from torch.utils.flop_counter import FlopCounterMode
 
 from phd.bench.memory import COMPRESSED, DENSE, ENCODER, GOALS, HALF, MemoryBench, ratios
-from phd.bench.memory_clip import follow, forget_peak, measure_clip, peak_mb, small_tracker
+from phd.bench.memory_clip import follow, forget_peak, measure_clip, peak_mb, pictures, small_tracker
 from phd.bench.memory_macs import ReadSize, read_macs, write_macs
 from phd.bench.memory_work import MemoryWork
 from phd.bench.timing import Times
 from phd.commands import bench as command
+from phd.contract import ObjectPrompt
 from phd.errors import UserError
 from phd.heads.memory.compressors import CompressorKind, MemorySettings, build_compressor
 from phd.heads.memory.state_space import linear_recurrence
@@ -135,6 +136,17 @@ def test_a_clip_is_followed_with_shapes_that_stay() -> None:
     shapes = {"values": [2, 10, 32, 64], "frames": frames, "pointers": [2, 19, 128], "pointer_frames": pointers}
     assert result["bank_shapes"] == shapes
     assert peak_mb() > 100
+
+
+def test_the_clip_fills_the_memory() -> None:
+    """Also with random weights, which see nothing in most frames."""
+    model, boxes, state = small_tracker(), {1: ObjectPrompt(box=torch.tensor([0.0, 20.0, 16.0, 36.0]))}, None
+    with torch.inference_mode():
+        for number, image in enumerate(pictures(8, 64)):
+            state = model.track(image, state, boxes if number == 0 else None)
+    assert state is not None
+    assert state.bank is not None
+    assert state.bank.frames[0].tolist() == [0, -1, -1, -1, 6, 7, 2, 3, 4, 5]
 
 
 def test_a_bank_that_grows_is_noticed() -> None:

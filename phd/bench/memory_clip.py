@@ -61,9 +61,13 @@ def measure_clip(frames: int, early: int = EARLY, objects: int = 2) -> dict[str,
 
 
 def small_tracker() -> Teacher:
-    """The embedded teacher's architecture at 64 pixels with new weights and a compressed memory of 32 tokens."""
+    """The embedded teacher's architecture at 64 pixels with new weights and a compressed memory of 32 tokens.
+
+    By plain rules: with new weights few objects are seen, and a memory of what is seen would stay empty.
+    """
     teacher = new_toy(SIDE).eval()
     heads: Any = teacher.heads
+    heads.tracker_model.config.update({"use_memory_selection": False, "non_overlap_masks": False})
     heads.compressor = build_compressor(MEMORY, SIDE // 8, heads.tracker_model.mem_dim).eval()
     return teacher
 
