@@ -19,10 +19,9 @@ from phd.evaluate.video_source import Rle, decoded, label_numbers, object_names,
 from phd.evaluate.video_speed import Clock, forget_peak, peak_memory
 from phd.evaluate.video_track import Masklets, track_video
 from phd.evaluate.video_words import describe, describe_tracking
-from phd.heads.memory.rules import TrackRules
 from phd.outputs import LabelledVideo
 from phd.segmenter import Segmenter
-from phd.video_predictor import VideoPredictor
+from phd.video_predictor import TrackRules, VideoPredictor
 
 
 def evaluate_videos(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from phd.evaluate.video_prompt import WORDS, PromptKind
 from phd.evaluate.video_protocol import Protocol
-from phd.heads.memory.rules import TrackRules
+
+if TYPE_CHECKING:
+    from phd.video_predictor import TrackRules
 
 PROTOCOL_VERSION = 1
 
