@@ -96,6 +96,7 @@ def roll_out(
     bank = heads.new_bank(len(objects), features.tracker[-1], size)
     nothing = Prompts(torch.arange(len(objects), device=features.device))
     rollout = Rollout(lead_in=plan.lead_in)
+    known = None
     for number in range(len(objects.target)):
         with torch.set_grad_enabled(torch.is_grad_enabled() and number >= plan.lead_in):
             coarse, finer = _levels(heads, features, objects, number)
@@ -114,7 +115,9 @@ def roll_out(
                 answers.append(Answer(number, heads.decode_frame(conditioned, finer, asked, multimask=False)))
             answer = answers[-1].tracked
             prompted = torch.full((len(objects),), number == 0 or number in plan.corrected, device=coarse.device)
-            answer = rules.settled(answer, prompted, heads.tracker_model.no_object_pointer, objects.clip_index)
+            sight = rules.sight(_frames(features, objects, number), objects.clip_index, known)
+            answer = rules.settled(answer, prompted, heads.tracker_model.no_object_pointer, objects.clip_index, sight)
+            known = sight and sight.noted(answer.canvas, prompted)
             canvas, object_logits = _drawn(answer, objects, number, guide, masks, image_size)
             drawn = replace(answer, canvas=canvas, object_logits=object_logits)
             rows = rules.remembered(drawn, prompted)
@@ -137,8 +140,13 @@ def _levels(
     heads: VideoHeads, features: ImageFeatures, objects: ClipObjects, number: int
 ) -> tuple[Tensor, list[Tensor]]:
     """The coarsest level of a frame and the projected finer ones, for each object."""
-    coarse, finer = heads.decoder_levels([level[number :: len(objects.target)] for level in features.tracker])
+    coarse, finer = heads.decoder_levels(_frames(features, objects, number))
     return coarse[objects.clip_index], [level[objects.clip_index] for level in finer]
+
+
+def _frames(features: ImageFeatures, objects: ClipObjects, number: int) -> list[Tensor]:
+    """The tracker's levels of one frame of every clip."""
+    return [level[number :: len(objects.target)] for level in features.tracker]
 
 
 def _drawn(

@@ -125,9 +125,10 @@ def toy_config(image_size: int = TOY_SIZE) -> Sam3VideoConfig:
         "image_size": image_size,
         # Several candidates would let a tracker learn to find things without learning which one was asked for.
         "multimask_output_for_tracking": False,
-        # `TrackRules`, by the names of SAM 3's and SAM 2's own code; the library reads neither.
+        # `TrackRules`, the first two by the names of SAM 3's and SAM 2's own code; the library reads none of them.
         "use_memory_selection": True,
         "non_overlap_masks": True,
+        "contested_mask_iou": 0.5,
         "memory_attention_hidden_size": WIDTH,
         "memory_attention_num_layers": 2,
         "memory_attention_feed_forward_hidden_size": 2 * WIDTH,

@@ -1,16 +1,19 @@
 """What of an answer is remembered, and who gets a place that several objects claim: rules of inference alone.
 
-The library's session knows none of them; the authors' own code of SAM 2 and SAM 3 does.
+The library's session knows none of them; the authors' own code of SAM 2 and SAM 3 does, but for `contested_iou`, which
+is ours.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from phd.heads.memory.looks import Sight
 from phd.heads.memory.video import ABSENT, GIVEN_BIAS, TrackedFrame
 
 # An object that keeps less of its mask has only lain on another one (SAM 3's code).
@@ -30,11 +33,15 @@ class TrackRules:
         exclusive: Masks of different objects may not overlap, neither in the answer nor in the memory: a cell goes to
             the largest logit, and an object that so loses most of its mask is not there. SAM 2's `non_overlap_masks`
             and `non_overlap_masks_for_mem_enc`, and what SAM 3 does with masks that shrink by it.
+        contested_iou: With `exclusive`: two masks that overlap by at least this IoU are of one thing, and the object
+            that it looks less like, by what both looked like when they were prompted, is not there (`Sight`). 0: never;
+            the logits alone decide.
     """
 
     select_memory: bool = False
     least_score: float = 0.01
     exclusive: bool = False
+    contested_iou: float = 0.0
 
     @classmethod
     def of(cls, config: Any) -> TrackRules:
@@ -43,6 +50,7 @@ class TrackRules:
             bool(getattr(config, "use_memory_selection", False)),
             float(getattr(config, "mf_threshold", 0.01)),
             bool(getattr(config, "non_overlap_masks", False)),
+            float(getattr(config, "contested_mask_iou", 0.0)),
         )
 
     def remembered(self, answer: TrackedFrame, given: Tensor) -> Tensor:
@@ -57,7 +65,18 @@ class TrackRules:
         there = (2 * answer.object_logits.sigmoid() - 1).clamp(min=0)
         return (given | (there * answer.scores.amax(1) > self.least_score)).nonzero()[:, 0]
 
-    def settled(self, answer: TrackedFrame, given: Tensor, nobody: Tensor, video: Tensor | None = None) -> TrackedFrame:
+    def sight(self, levels: Sequence[Tensor], video: Tensor, known: Tensor | None) -> Sight | None:
+        """What `settled` needs to know of the frame's looks, as `Sight.of`; None where no rule asks for it."""
+        return Sight.of(levels, video, known) if self.exclusive and self.contested_iou > 0 else None
+
+    def settled(
+        self,
+        answer: TrackedFrame,
+        given: Tensor,
+        nobody: Tensor,
+        video: Tensor | None = None,
+        sight: Sight | None = None,
+    ) -> TrackedFrame:
         """The answer after what the objects claim of each other.
 
         Args:
@@ -65,13 +84,18 @@ class TrackRules:
             given: (N,) bool, objects with a prompt in this frame: their masks stay as they are, and come first.
             nobody: (1, C) the pointer of an object that is not there.
             video: (N,) which video each object is of; None where there is one.
+            sight: As `sight` made it; without it nothing is contested.
         """
         if not self.exclusive or len(given) < 2:
             return answer
-        area = (answer.canvas > 0).flatten(1).sum(1)
-        left = (own_places(answer.canvas, given, video) & (answer.canvas > 0)).flatten(1).sum(1)
-        hidden = ~given & (left < SHRUNK * area)
-        canvas = torch.where(hidden[:, None, None], ABSENT, answer.canvas)
+        canvas, hidden = answer.canvas, torch.zeros_like(given)
+        if sight is not None:
+            hidden = sight.outdone(canvas, given, self.contested_iou)
+            canvas = torch.where(hidden[:, None, None], ABSENT, canvas)
+        area = (canvas > 0).flatten(1).sum(1)
+        left = (own_places(canvas, given, video) & (canvas > 0)).flatten(1).sum(1)
+        hidden = hidden | (~given & (left < SHRUNK * area))
+        canvas = torch.where(hidden[:, None, None], ABSENT, canvas)
         return replace(
             answer,
             canvas=torch.where(own_places(canvas, given, video), canvas, canvas.clamp(max=GIVEN_BIAS)),
@@ -99,5 +123,5 @@ def own_places(logits: Tensor, given: Tensor, video: Tensor | None = None) -> Te
 
 
 PLAIN = TrackRules()
-SELECTIVE = TrackRules(select_memory=True, exclusive=True)
+SELECTIVE = TrackRules(select_memory=True, exclusive=True, contested_iou=0.5)
 RULES = {"plain": PLAIN, "selective": SELECTIVE}

@@ -25,6 +25,7 @@ class TrackState:
         before: The memory before the latest frame was written, so that the frame may be corrected.
         answer: The latest answer, or None before the first.
         decoded: The same before the rules between objects, for a correction.
+        known: (N, C) what the objects looked like when they were prompted, where the rules ask for it.
     """
 
     ids: tuple[int, ...] = ()
@@ -33,6 +34,7 @@ class TrackState:
     before: MemoryBank | None = None
     answer: TrackedFrame | None = None
     decoded: TrackedFrame | None = None
+    known: Tensor | None = None
 
 
 def track(
@@ -67,7 +69,7 @@ def track(
     coarse = features.tracker[-1]
     before = _grown(heads, state.bank, len(ids), coarse)
     decoded = _answer(heads, features, before, ids, prompts)
-    state = TrackState(ids, before, state.frame + 1, before, decoded=decoded)
+    state = TrackState(ids, before, state.frame + 1, before, decoded=decoded, known=state.known)
     return _written(heads, features, state, prompts, set(prompts), rules)
 
 
@@ -161,19 +163,21 @@ def _written(
     """The state with the latest frame in memory; `held` are the objects for which it is a conditioning frame."""
     assert state.decoded is not None
     assert state.before is not None
+    before = state.before
     rules = rules or TrackRules.of(heads.tracker_model.config)
     device = features.device
     given = torch.tensor([number in prompts or number in held for number in state.ids], device=device)
     conditioning = torch.tensor([number in held for number in state.ids], device=device)
-    answer = rules.settled(state.decoded, given, heads.tracker_model.no_object_pointer)
+    sight = rules.sight(features.tracker, torch.zeros_like(given, dtype=torch.long), state.known)
+    answer = rules.settled(state.decoded, given, heads.tracker_model.no_object_pointer, sight=sight)
+    state = replace(state, answer=answer, known=sight and sight.noted(answer.canvas, given))
     rows = rules.remembered(answer, given)
     if not len(rows):
-        return replace(state, bank=state.before, answer=answer)
+        return replace(state, bank=before)
     coarse = features.tracker[-1].expand(len(rows), -1, -1, -1)
     tokens = heads.remember(coarse, answer.canvas[rows], answer.object_logits[rows], given[rows])
-    number = state.before.coming()[rows]
-    bank = state.before.write(number, tokens, answer.pointers[rows], conditioning[rows], rows)
-    return replace(state, bank=bank, answer=answer)
+    bank = before.write(before.coming()[rows], tokens, answer.pointers[rows], conditioning[rows], rows)
+    return replace(state, bank=bank)
 
 
 def _expanded(heads: VideoHeads, features: ImageFeatures, objects: int) -> tuple[Tensor, list[Tensor]]:

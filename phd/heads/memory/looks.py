@@ -1,0 +1,103 @@
+"""What objects look like: of two that claim the same thing, the one it looks like has it.
+
+An appearance for each track, compared by cosine, is how DeepSORT (arXiv 1703.07402, section 2.2) tells boxes apart;
+here it is the mean of the tracker's own features under a mask, so nothing is trained for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class Sight:
+    """One frame of each of B videos, and what N objects looked like when they were prompted.
+
+    Attributes:
+        view: (B, C, h, w) features of the frames, every channel with mean 0 and variance 1 over its frame.
+        video: (N,) which of the videos each object is of.
+        known: (N, C) the look of each object in the frame of its latest prompt; 0 before the first one.
+    """
+
+    view: Tensor
+    video: Tensor
+    known: Tensor
+
+    @classmethod
+    def of(cls, levels: Sequence[Tensor], video: Tensor, known: Tensor | None) -> Sight:
+        """A frame with what is known so far.
+
+        The finest level is left out: it holds borders, which differ little between things.
+
+        Args:
+            levels: The tracker's levels of the B frames, the finest first, each (B, c, h, w).
+            video: As the attribute.
+            known: Of the first objects, as the last frame left it; None where there was no frame before.
+        """
+        with torch.no_grad():
+            _, middle, *coarser = [level.detach().float() for level in levels]
+            size = middle.shape[-2:]
+            large = [F.interpolate(level, size, mode="bilinear", align_corners=False) for level in coarser]
+            view = torch.cat([middle, *large], dim=1)
+            mean, std = view.mean((2, 3), keepdim=True), view.std((2, 3), keepdim=True)
+            view = (view - mean) / std.clamp(min=1e-4)
+            looks = view.new_zeros(len(video), view.shape[1])
+            if known is not None:
+                looks[: len(known)] = known
+        return cls(view, video, looks)
+
+    def looks(self, shares: Tensor, rows: Tensor) -> Tensor:
+        """(n, C) mean of the view under masks.
+
+        Args:
+            shares: (n, h, w) how much of each cell of the view the mask covers, in [0, 1].
+            rows: (n,) which objects the masks are of.
+        """
+        total = torch.einsum("nhw,nchw->nc", shares, self.view[self.video[rows]])
+        return total / shares.sum((1, 2))[:, None].clamp(min=1e-3)
+
+    def shares(self, masks: Tensor) -> Tensor:
+        """(N, h, w) how much of each cell of the view the masks (N, S, S), bool, cover."""
+        return F.interpolate(masks[:, None].float(), self.view.shape[-2:], mode="area")[:, 0]
+
+    def noted(self, canvas: Tensor, given: Tensor) -> Tensor:
+        """(N, C) what is known after this frame.
+
+        Args:
+            canvas: (N, S, S) logits of the answers.
+            given: (N,) bool, objects with a prompt in this frame.
+        """
+        seen = given & (canvas > 0).flatten(1).any(1)
+        rows = seen.nonzero()[:, 0]
+        known = self.known.clone()
+        known[rows] = self.looks(self.shares(canvas[rows] > 0), rows)
+        return known
+
+    def outdone(self, canvas: Tensor, given: Tensor, least_iou: float) -> Tensor:
+        """(N,) bool, the objects of which another one in the same place is the likelier.
+
+        Args:
+            canvas: (N, S, S) logits, -1024 for an object that is not there.
+            given: (N,) bool, objects with a prompt in this frame, which nobody outdoes and which outdo nobody here.
+            least_iou: The overlap from which two masks are taken for one thing.
+        """
+        masks = canvas > 0
+        cells = masks.flatten(1).float()
+        both = cells @ cells.T
+        area = cells.sum(1)
+        iou = both / (area[:, None] + area[None] - both).clamp(min=1)
+        rivals = (iou >= least_iou) & (self.video[:, None] == self.video[None]) & ~given[:, None] & ~given[None]
+        shares, lost = self.shares(masks), torch.zeros_like(given)
+        for one, other in torch.triu(rivals, 1).nonzero():
+            if lost[one] or lost[other]:
+                continue
+            pair = torch.stack([one, other])
+            common = shares[pair].amin(0, keepdim=True)
+            likeness = F.cosine_similarity(self.looks(common, pair[:1]), self.known[pair])
+            lost[pair[likeness.argmin()]] = True
+        return lost
