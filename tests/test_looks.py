@@ -11,7 +11,7 @@ from tiny_video import tiny_sam3_video
 from torch import Tensor
 
 from phd.contract import ObjectPrompt
-from phd.heads.memory.looks import Sight
+from phd.heads.memory.looks import Looks, Sight
 from phd.heads.memory.rules import TrackRules
 from phd.heads.memory.streaming import TrackState, correct, track
 from phd.heads.memory.video import ABSENT, TrackedFrame
@@ -30,7 +30,8 @@ def rows(*lines: list[float]) -> Tensor:
 
 def sight(*known: list[float], video: list[int] | None = None, view: Tensor = VIEW) -> Sight:
     """Of objects that looked like `known`."""
-    return Sight(view, torch.tensor(video or [0] * len(known)), torch.tensor(known))
+    scale = torch.zeros(len(view), 2), torch.ones(len(view), 2)
+    return Sight(view, torch.tensor(video or [0] * len(known)), Looks(torch.tensor(known), *scale))
 
 
 def nobody(count: int) -> Tensor:
@@ -89,26 +90,34 @@ class TestSight:
     def test_noted_is_the_mean_under_the_mask_of_a_prompt(self) -> None:
         before = sight([9.0, 9.0], [8.0, 8.0], [7.0, 7.0])
         canvas, given = rows(LEFT, [-9, 5, 5, 5], [-9.0] * 4), torch.tensor([False, True, True])
-        known = before.noted(canvas, given)
+        known = before.noted(canvas, given).known
         torch.testing.assert_close(known, torch.tensor([[9.0, 9.0], [1 / 3, 2 / 3], [7.0, 7.0]]))
-        assert before.known[1].tolist() == [8, 8]
+        assert before.looks.known[1].tolist() == [8, 8]
 
     def test_a_mask_of_more_pixels_counts_by_its_share_of_each_cell(self) -> None:
         canvas = torch.full((1, 2, 8), -9.0)
         canvas[0, :, 2:5] = 1.0  # all of the second cell, half of the third
-        known = sight(RED).noted(canvas, torch.tensor([True]))
+        known = sight(RED).noted(canvas, torch.tensor([True])).known
         torch.testing.assert_close(known, torch.tensor([[2 / 3, 1 / 3]]))
 
     def test_of_levels(self) -> None:
         levels = [torch.randn(2, 4, size, size, generator=torch.Generator().manual_seed(size)) for size in (16, 8, 4)]
         levels[1] = (levels[1] * 30 + 5).requires_grad_()
-        found = Sight.of(levels, torch.tensor([0, 1, 1]), torch.ones(2, 8))
+        found = Sight.of(levels, torch.tensor([0, 1]), None)
         assert found.view.shape == (2, 8, 8, 8)
         assert not found.view.requires_grad
+        assert not found.looks.known.any()
         torch.testing.assert_close(found.view.mean((2, 3)), torch.zeros(2, 8), atol=1e-5, rtol=0)
         torch.testing.assert_close(found.view.std((2, 3)), torch.ones(2, 8))
-        assert found.known.tolist() == [[1] * 8, [1] * 8, [0] * 8]
-        assert not Sight.of(levels, torch.tensor([0]), None).known.any()
+
+    def test_later_frames_are_on_the_scale_of_the_first_and_objects_come_to_it(self) -> None:
+        levels = [torch.randn(1, 4, size, size) for size in (16, 8, 4)]
+        first = Sight.of(levels, torch.tensor([0]), None)
+        looks = first.noted(torch.ones(1, 8, 8), torch.tensor([True]))
+        brighter = Sight.of([3 * level + 1 for level in levels], torch.tensor([0, 0]), looks)
+        torch.testing.assert_close(brighter.view, 3 * first.view + ((2 * looks.mean + 1) / looks.std)[..., None, None])
+        assert torch.equal(brighter.looks.known[:1], looks.known)
+        assert brighter.looks.known[1].tolist() == [0] * 8
 
 
 class TestSettled:
@@ -141,6 +150,12 @@ def teacher() -> Teacher:
     return stirred(tiny_sam3_video())
 
 
+def known(state: TrackState) -> Tensor:
+    """The looks after a frame."""
+    assert state.looks is not None
+    return state.looks.known
+
+
 def test_a_look_is_kept_until_the_next_prompt(teacher: Teacher) -> None:
     """It grows with objects that start later, and a correction in the same frame replaces it."""
     side = teacher.contract.image_size
@@ -157,9 +172,7 @@ def test_a_look_is_kept_until_the_next_prompt(teacher: Teacher) -> None:
             before = states[-1] if states else None
             states.append(track(teacher.heads, features, before, prompts.get(number), CONTEST))
         again = correct(teacher.heads, features, states[-1], {2: box}, CONTEST)
-    known = [state.known for state in (*states, again)]
-    assert all(looks is not None for looks in known)
-    first, later, third, last, corrected = (looks for looks in known if looks is not None)
+    first, later, third, last, corrected = (known(state) for state in (*states, again))
     assert torch.equal(first, later)
     assert third.shape[0] == 2
     assert torch.equal(third[:1], first)
@@ -169,4 +182,4 @@ def test_a_look_is_kept_until_the_next_prompt(teacher: Teacher) -> None:
     view = Sight.of(teacher.encode(frames[:1], ("tracker",)).tracker, torch.tensor([0]), None).view[0]
     half = view[:, : view.shape[1] // 2].mean((1, 2))
     torch.testing.assert_close(first[0], half, atol=1e-4, rtol=1e-4)
-    assert track(teacher.heads, features, None, prompts[0], replace(CONTEST, contested_iou=0.0)).known is None
+    assert track(teacher.heads, features, None, prompts[0], replace(CONTEST, contested_iou=0.0)).looks is None

@@ -96,7 +96,7 @@ def roll_out(
     bank = heads.new_bank(len(objects), features.tracker[-1], size)
     nothing = Prompts(torch.arange(len(objects), device=features.device))
     rollout = Rollout(lead_in=plan.lead_in)
-    known = None
+    looks = None
     for number in range(len(objects.target)):
         with torch.set_grad_enabled(torch.is_grad_enabled() and number >= plan.lead_in):
             coarse, finer = _levels(heads, features, objects, number)
@@ -115,9 +115,9 @@ def roll_out(
                 answers.append(Answer(number, heads.decode_frame(conditioned, finer, asked, multimask=False)))
             answer = answers[-1].tracked
             prompted = torch.full((len(objects),), number == 0 or number in plan.corrected, device=coarse.device)
-            sight = rules.sight(_frames(features, objects, number), objects.clip_index, known)
+            sight = rules.sight(_frames(features, objects, number), objects.clip_index, looks)
             answer = rules.settled(answer, prompted, heads.tracker_model.no_object_pointer, objects.clip_index, sight)
-            known = sight and sight.noted(answer.canvas, prompted)
+            looks = sight and sight.noted(answer.canvas, prompted)
             canvas, object_logits = _drawn(answer, objects, number, guide, masks, image_size)
             drawn = replace(answer, canvas=canvas, object_logits=object_logits)
             rows = rules.remembered(drawn, prompted)

@@ -7,7 +7,7 @@ here it is the mean of the tracker's own features under a mask, so nothing is tr
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -15,21 +15,40 @@ from torch.nn import functional as F
 
 
 @dataclass(frozen=True)
-class Sight:
-    """One frame of each of B videos, and what N objects looked like when they were prompted.
+class Looks:
+    """What N objects of B videos looked like when they were prompted.
 
     Attributes:
-        view: (B, C, h, w) features of the frames, every channel with mean 0 and variance 1 over its frame.
-        video: (N,) which of the videos each object is of.
         known: (N, C) the look of each object in the frame of its latest prompt; 0 before the first one.
+        mean: (B, C) of each channel over the first frame of each video.
+        std: (B, C) the same. All looks of a video have one scale, so that looks of different frames can be compared.
+    """
+
+    known: Tensor
+    mean: Tensor
+    std: Tensor
+
+    def grown(self, objects: int) -> Tensor:
+        """(objects, C) `known` with 0 for the objects that are new."""
+        return torch.cat([self.known, self.known.new_zeros(objects - len(self.known), self.known.shape[1])])
+
+
+@dataclass(frozen=True)
+class Sight:
+    """One frame of each of B videos.
+
+    Attributes:
+        view: (B, C, h, w) features of the frames; in the first frame of a video each has mean 0 and variance 1.
+        video: (N,) which of the videos each object is of.
+        looks: What is known of the objects so far.
     """
 
     view: Tensor
     video: Tensor
-    known: Tensor
+    looks: Looks
 
     @classmethod
-    def of(cls, levels: Sequence[Tensor], video: Tensor, known: Tensor | None) -> Sight:
+    def of(cls, levels: Sequence[Tensor], video: Tensor, before: Looks | None) -> Sight:
         """A frame with what is known so far.
 
         The finest level is left out: it holds borders, which differ little between things.
@@ -37,21 +56,20 @@ class Sight:
         Args:
             levels: The tracker's levels of the B frames, the finest first, each (B, c, h, w).
             video: As the attribute.
-            known: Of the first objects, as the last frame left it; None where there was no frame before.
+            before: As the frame before left it; None in the first one.
         """
         with torch.no_grad():
             _, middle, *coarser = [level.detach().float() for level in levels]
             size = middle.shape[-2:]
             large = [F.interpolate(level, size, mode="bilinear", align_corners=False) for level in coarser]
             view = torch.cat([middle, *large], dim=1)
-            mean, std = view.mean((2, 3), keepdim=True), view.std((2, 3), keepdim=True)
-            view = (view - mean) / std.clamp(min=1e-4)
-            looks = view.new_zeros(len(video), view.shape[1])
-            if known is not None:
-                looks[: len(known)] = known
-        return cls(view, video, looks)
+            if before is None:
+                mean, std = view.mean((2, 3)), view.std((2, 3)).clamp(min=1e-4)
+                before = Looks(view.new_zeros(0, view.shape[1]), mean, std)
+            view = (view - before.mean[..., None, None]) / before.std[..., None, None]
+        return cls(view, video, replace(before, known=before.grown(len(video))))
 
-    def looks(self, shares: Tensor, rows: Tensor) -> Tensor:
+    def seen(self, shares: Tensor, rows: Tensor) -> Tensor:
         """(n, C) mean of the view under masks.
 
         Args:
@@ -65,18 +83,17 @@ class Sight:
         """(N, h, w) how much of each cell of the view the masks (N, S, S), bool, cover."""
         return F.interpolate(masks[:, None].float(), self.view.shape[-2:], mode="area")[:, 0]
 
-    def noted(self, canvas: Tensor, given: Tensor) -> Tensor:
-        """(N, C) what is known after this frame.
+    def noted(self, canvas: Tensor, given: Tensor) -> Looks:
+        """What is known after this frame.
 
         Args:
             canvas: (N, S, S) logits of the answers.
             given: (N,) bool, objects with a prompt in this frame.
         """
-        seen = given & (canvas > 0).flatten(1).any(1)
-        rows = seen.nonzero()[:, 0]
-        known = self.known.clone()
-        known[rows] = self.looks(self.shares(canvas[rows] > 0), rows)
-        return known
+        rows = (given & (canvas > 0).flatten(1).any(1)).nonzero()[:, 0]
+        known = self.looks.known.clone()
+        known[rows] = self.seen(self.shares(canvas[rows] > 0), rows)
+        return replace(self.looks, known=known)
 
     def outdone(self, canvas: Tensor, given: Tensor, least_iou: float) -> Tensor:
         """(N,) bool, the objects of which another one in the same place is the likelier.
@@ -98,6 +115,6 @@ class Sight:
                 continue
             pair = torch.stack([one, other])
             common = shares[pair].amin(0, keepdim=True)
-            likeness = F.cosine_similarity(self.looks(common, pair[:1]), self.known[pair])
+            likeness = F.cosine_similarity(self.seen(common, pair[:1]), self.looks.known[pair])
             lost[pair[likeness.argmin()]] = True
         return lost

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from phd.heads.memory.looks import Sight
+from phd.heads.memory.looks import Looks, Sight
 from phd.heads.memory.video import ABSENT, GIVEN_BIAS, TrackedFrame
 
 # An object that keeps less of its mask has only lain on another one (SAM 3's code).
@@ -65,9 +65,9 @@ class TrackRules:
         there = (2 * answer.object_logits.sigmoid() - 1).clamp(min=0)
         return (given | (there * answer.scores.amax(1) > self.least_score)).nonzero()[:, 0]
 
-    def sight(self, levels: Sequence[Tensor], video: Tensor, known: Tensor | None) -> Sight | None:
+    def sight(self, levels: Sequence[Tensor], video: Tensor, before: Looks | None) -> Sight | None:
         """What `settled` needs to know of the frame's looks, as `Sight.of`; None where no rule asks for it."""
-        return Sight.of(levels, video, known) if self.exclusive and self.contested_iou > 0 else None
+        return Sight.of(levels, video, before) if self.exclusive and self.contested_iou > 0 else None
 
     def settled(
         self,

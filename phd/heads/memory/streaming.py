@@ -10,6 +10,7 @@ from torch import Tensor
 from phd.contract import ImageFeatures, ObjectPrompt, Prompts
 from phd.errors import UserError
 from phd.heads.memory.bank import MemoryBank
+from phd.heads.memory.looks import Looks
 from phd.heads.memory.rules import TrackRules
 from phd.heads.memory.video import TrackedFrame, VideoHeads
 
@@ -25,7 +26,7 @@ class TrackState:
         before: The memory before the latest frame was written, so that the frame may be corrected.
         answer: The latest answer, or None before the first.
         decoded: The same before the rules between objects, for a correction.
-        known: (N, C) what the objects looked like when they were prompted, where the rules ask for it.
+        looks: What the objects looked like when they were prompted, where the rules ask for it.
     """
 
     ids: tuple[int, ...] = ()
@@ -34,7 +35,7 @@ class TrackState:
     before: MemoryBank | None = None
     answer: TrackedFrame | None = None
     decoded: TrackedFrame | None = None
-    known: Tensor | None = None
+    looks: Looks | None = None
 
 
 def track(
@@ -69,7 +70,7 @@ def track(
     coarse = features.tracker[-1]
     before = _grown(heads, state.bank, len(ids), coarse)
     decoded = _answer(heads, features, before, ids, prompts)
-    state = TrackState(ids, before, state.frame + 1, before, decoded=decoded, known=state.known)
+    state = TrackState(ids, before, state.frame + 1, before, decoded=decoded, looks=state.looks)
     return _written(heads, features, state, prompts, set(prompts), rules)
 
 
@@ -168,9 +169,9 @@ def _written(
     device = features.device
     given = torch.tensor([number in prompts or number in held for number in state.ids], device=device)
     conditioning = torch.tensor([number in held for number in state.ids], device=device)
-    sight = rules.sight(features.tracker, torch.zeros_like(given, dtype=torch.long), state.known)
+    sight = rules.sight(features.tracker, torch.zeros_like(given, dtype=torch.long), state.looks)
     answer = rules.settled(state.decoded, given, heads.tracker_model.no_object_pointer, sight=sight)
-    state = replace(state, answer=answer, known=sight and sight.noted(answer.canvas, given))
+    state = replace(state, answer=answer, looks=sight and sight.noted(answer.canvas, given))
     rows = rules.remembered(answer, given)
     if not len(rows):
         return replace(state, bank=before)
