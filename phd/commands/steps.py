@@ -25,7 +25,7 @@ class World:
     Attributes:
         format: "sa1b" for still scenes, "sav" for clips, the others for still scenes with noun phrases.
         samples: How many.
-        seed: Of the world. The embedded teacher saw scenes of seeds 1 to 3 and clips of 1 and 11 to 14.
+        seed: Of the world. The embedded teacher saw scenes of seeds 1 to 3 and clips of 1 and 11 to 15.
         more: Further arguments for `phd shapes`.
     """
 
