@@ -58,6 +58,16 @@ class TestOutdone:
         assert not sight(RED, BLUE).outdone(canvas, nobody(2), 0.34).any()
         assert sight(RED, BLUE).outdone(canvas, nobody(2), 0.33).sum() == 1
 
+    def test_autocast_does_not_round_the_overlap(self) -> None:
+        """259 of 519 cells are less than half; in bf16 they would be 260, and of 518."""
+        canvas = torch.full((2, 1, 1000), -9.0)
+        canvas[0, 0, :389] = canvas[1, 0, 130:519] = 5.0
+        view = torch.rand(1, 2, 1, 4, generator=torch.Generator().manual_seed(0))
+        with torch.autocast("cpu", torch.bfloat16):
+            assert not sight(RED, BLUE, view=view).outdone(canvas, nobody(2), 0.5).any()
+            canvas[0, 0, 389] = 5.0  # 260 of 519
+            assert sight(RED, BLUE, view=view).outdone(canvas, nobody(2), 0.5).sum() == 1
+
     def test_an_object_that_is_not_there_claims_nothing(self) -> None:
         assert not sight(RED, BLUE).outdone(rows([ABSENT] * 4, [ABSENT] * 4), nobody(2), 0.5).any()
 

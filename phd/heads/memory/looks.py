@@ -76,7 +76,7 @@ class Sight:
             shares: (n, h, w) how much of each cell of the view the mask covers, in [0, 1].
             rows: (n,) which objects the masks are of.
         """
-        total = torch.einsum("nhw,nchw->nc", shares, self.view[self.video[rows]])
+        total = (shares[:, None] * self.view[self.video[rows]]).sum((2, 3))
         return total / shares.sum((1, 2))[:, None].clamp(min=1e-3)
 
     def shares(self, masks: Tensor) -> Tensor:
@@ -104,9 +104,9 @@ class Sight:
             least_iou: The overlap from which two masks are taken for one thing.
         """
         masks = canvas > 0
-        cells = masks.flatten(1).float()
-        both = cells @ cells.T
-        area = cells.sum(1)
+        # Counts, not a product of matrices, which autocast would round.
+        both = torch.stack([(mask & masks).flatten(1).sum(1) for mask in masks])
+        area = both.diagonal()
         iou = both / (area[:, None] + area[None] - both).clamp(min=1)
         rivals = (iou >= least_iou) & (self.video[:, None] == self.video[None]) & ~given[:, None] & ~given[None]
         shares, lost = self.shares(masks), torch.zeros_like(given)
