@@ -109,12 +109,12 @@ class Sight:
         area = both.diagonal()
         iou = both / (area[:, None] + area[None] - both).clamp(min=1)
         rivals = (iou >= least_iou) & (self.video[:, None] == self.video[None]) & ~given[:, None] & ~given[None]
-        shares, lost = self.shares(masks), torch.zeros_like(given)
+        lost = torch.zeros_like(given)
         for one, other in torch.triu(rivals, 1).nonzero():
             if lost[one] or lost[other]:
                 continue
             pair = torch.stack([one, other])
-            common = shares[pair].amin(0, keepdim=True)
+            common = self.shares(masks[pair]).amin(0, keepdim=True)
             likeness = F.cosine_similarity(self.seen(common, pair[:1]), self.looks.known[pair])
             lost[pair[likeness.argmin()]] = True
         return lost
