@@ -96,6 +96,44 @@ class TestOutdone:
         assert sight(*known[1:], view=view).outdone(canvas[1:], nobody(2), 0.5).tolist() == [False, True]
 
 
+class TestOwners:
+    MASKS = rows([5, 5, -9, -9], [-9, -9, 5, 5])  # red, blue
+
+    @pytest.mark.parametrize(("known", "owners"), [((RED, BLUE), [0, 1]), ((BLUE, RED), [1, 0])])
+    def test_each_gets_the_mask_it_looks_like(self, known: tuple[list[float], ...], owners: list[int]) -> None:
+        assert sight(*known).owners(self.MASKS, nobody(2), 0.8).tolist() == owners
+
+    def test_the_share_of_the_distance(self) -> None:
+        """Red was (0.4, 0), 0.6 from red and 1.077 from blue; blue was (0.6, 0): 0.4 and 1.166. After a change 1.477
+        in place of 1.766."""
+        found = sight([0.4, 0.0], [0.6, 0.0])
+        assert found.owners(self.MASKS, nobody(2), 0.837).tolist() == [1, 0]
+        assert found.owners(self.MASKS, nobody(2), 0.836).tolist() == [0, 1]
+
+    def test_one_that_fits_worse_may_change_when_both_fit_better(self) -> None:
+        found = sight([0.4, 0.0], [1.0, 0.0]).owners(self.MASKS, nobody(2), 0.9)  # 0.6 + 1.414 to 1.077 + 0
+        assert found.tolist() == [1, 0]
+
+    def test_one_with_a_prompt_or_without_a_mask_or_a_look_does_not_change(self) -> None:
+        swapped = sight(BLUE, RED)
+        assert swapped.owners(self.MASKS, torch.tensor([True, False]), 0.8).tolist() == [0, 1]
+        assert swapped.owners(rows([5, 5, -9, -9], [ABSENT] * 4), nobody(2), 0.8).tolist() == [0, 1]
+        assert sight(BLUE, [0.0, 0.0]).owners(self.MASKS, nobody(2), 0.99).tolist() == [0, 1]
+
+    def test_objects_of_other_videos_do_not_change(self) -> None:
+        found = sight(BLUE, RED, BLUE, video=[0, 1, 1], view=VIEW.repeat(2, 1, 1, 1))
+        masks = self.MASKS[[0, 1, 0]]
+        assert found.owners(masks, nobody(3), 0.8).tolist() == [0, 2, 1]
+
+    def test_the_clearest_pair_changes_first_and_an_object_once(self) -> None:
+        """The first and the second would change too, were it not for the third."""
+        view = torch.tensor([RED, [0.0, 2.0], [0.0, -2.0]]).T.reshape(1, 2, 1, 3)
+        masks = rows([5, -9, -9], [-9, 5, -9], [-9, -9, 5])
+        known = ([0.0, 0.5], [0.0, -2.0], [0.0, 2.0])
+        assert sight(*known, view=view).owners(masks, nobody(3), 0.8).tolist() == [0, 2, 1]
+        assert sight(*known[:2], view=view).owners(masks[:2], nobody(2), 0.8).tolist() == [1, 0]
+
+
 class TestSight:
     def test_noted_is_the_mean_under_the_mask_of_a_prompt(self) -> None:
         before = sight([9.0, 9.0], [8.0, 8.0], [7.0, 7.0])
@@ -148,10 +186,32 @@ class TestSettled:
         assert found.pointers.tolist() == [[0] * 3, [7] * 3]
         assert CONTEST.settled(self.answer, nobody(2), self.gone).object_logits.tolist() == [-10, 4]
 
+    def test_an_exchange_is_of_everything(self) -> None:
+        """The second changes with the first, which has its answer, but what the decoder read for it."""
+        masks = rows([5, 5, -10, -10], [-10, -10, 2, 2])
+        whole = replace(
+            self.answer,
+            logits=masks[:, None],
+            canvas=masks,
+            pointers=torch.eye(2, 3),
+            conditioned=torch.tensor([1.0, 2.0]),
+            object_logits=torch.tensor([4.0, 3.0]),
+        )
+        rules = TrackRules(exclusive=True, exchange_ratio=0.8)
+        found = rules.settled(whole, nobody(2), self.gone, None, sight(BLUE, RED))
+        assert found.object_logits.tolist() == [3, 4]
+        assert torch.equal(found.canvas, whole.canvas[[1, 0]])
+        assert torch.equal(found.logits, whole.logits[[1, 0]])
+        assert found.pointers.tolist() == [[0, 1, 0], [1, 0, 0]]
+        assert found.conditioned.tolist() == [1, 2]
+        kept = rules.settled(whole, nobody(2), self.gone, None, sight(RED, BLUE))
+        assert torch.equal(kept.canvas, whole.canvas)
+
     def test_only_these_rules_look(self) -> None:
         levels, video = [torch.zeros(1, 2, 4, 4)] * 3, torch.tensor([0])
-        assert CONTEST.sight(levels, video, None) is not None
-        for rules in (TrackRules(), TrackRules(exclusive=True), TrackRules(contested_iou=0.5)):
+        for rules in (CONTEST, TrackRules(exclusive=True, exchange_ratio=0.8)):
+            assert rules.sight(levels, video, None) is not None
+        for rules in (TrackRules(), TrackRules(exclusive=True), TrackRules(contested_iou=0.5, exchange_ratio=0.8)):
             assert rules.sight(levels, video, None) is None
 
 

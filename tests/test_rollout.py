@@ -65,7 +65,10 @@ def test_objects_of_a_batch(student: Student, batch: ClipBatch) -> None:
     assert ClipObjects.of(replace(batch, labelled=labels), student.contract).labelled[3].tolist() == [True, True, False]
 
 
-@pytest.mark.parametrize("rules", RULES.values(), ids=list(RULES))
+ALWAYS_EXCHANGED = TrackRules(exclusive=True, exchange_ratio=9.0)
+
+
+@pytest.mark.parametrize("rules", [*RULES.values(), ALWAYS_EXCHANGED], ids=[*RULES, "exchanged"])
 @pytest.mark.parametrize("kind", ["mask", "box", "point"])
 def test_a_rollout_is_what_streaming_answers(
     kind: Any, rules: TrackRules, student: Student, features: ImageFeatures, batch: ClipBatch

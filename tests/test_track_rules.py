@@ -191,8 +191,9 @@ def test_rules_come_from_the_configuration(tmp_path: Path) -> None:
     sam2 = tiny_sam2_video()
     assert VideoPredictor(sam2).rules == PLAIN
     config = copy.deepcopy(sam2.heads.tracker_model.config)
-    config.use_memory_selection, config.mf_threshold, config.contested_mask_iou = True, 0.2, 0.6
-    assert TrackRules.of(config) == TrackRules(select_memory=True, least_score=0.2, contested_iou=0.6)
+    config.use_memory_selection, config.mf_threshold = True, 0.2
+    config.contested_mask_iou, config.exchanged_look_ratio = 0.6, 0.7
+    assert TrackRules.of(config) == TrackRules(True, 0.2, contested_iou=0.6, exchange_ratio=0.7)
     assert VideoPredictor(sam2, rules=EXCLUSIVE).rules == EXCLUSIVE
 
 
@@ -222,9 +223,10 @@ def test_the_command_line_names_them(tmp_path: Path, capsys: pytest.CaptureFixtu
         run([*base, "--json", str(file), *options])
         about[name] = json.loads(file.read_text())["protocol_details"]
     assert about["own"] == about["selective"]
-    selective = {"select_memory": True, "least_score": 0.01, "exclusive": True, "contested_iou": 0.5}
-    assert about["own"]["rules"] == selective
-    assert about["plain"]["rules"] == {**selective, "select_memory": False, "exclusive": False, "contested_iou": 0.0}
+    selective = {"select_memory": True, "least_score": 0.01, "exclusive": True}
+    assert about["own"]["rules"] == {**selective, "contested_iou": 0.5, "exchange_ratio": 0.8}
+    plain = {"select_memory": False, "exclusive": False, "contested_iou": 0.0, "exchange_ratio": 0.0}
+    assert about["plain"]["rules"] == {**selective, **plain}
     assert "largest logit" in about["own"]["overlap"]
     assert "may overlap" in about["plain"]["overlap"]
     assert "--rules" in refused(capsys, "evaluate", "video", "--gt", "a", "--pred", "b", "--rules", "plain")

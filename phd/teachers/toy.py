@@ -129,6 +129,7 @@ def toy_config(image_size: int = TOY_SIZE) -> Sam3VideoConfig:
         "use_memory_selection": True,
         "non_overlap_masks": True,
         "contested_mask_iou": 0.5,
+        "exchanged_look_ratio": 0.8,
         "memory_attention_hidden_size": WIDTH,
         "memory_attention_num_layers": 2,
         "memory_attention_feed_forward_hidden_size": 2 * WIDTH,

@@ -1,4 +1,4 @@
-"""What objects look like: of two that claim the same thing, the one it looks like has it.
+"""What objects look like: of two that claim the same thing, the one it looks like has it, and mistakes are undone.
 
 An appearance for each track, compared by cosine, is how DeepSORT (arXiv 1703.07402, section 2.2) tells boxes apart;
 here it is the mean of the tracker's own features under a mask, so nothing is trained for it.
@@ -118,3 +118,28 @@ class Sight:
             likeness = F.cosine_similarity(self.seen(common, pair[:1]), self.looks.known[pair])
             lost[pair[likeness.argmin()]] = True
         return lost
+
+    def owners(self, canvas: Tensor, given: Tensor, ratio: float) -> Tensor:
+        """(N,) which object's answer each object has, after two that were mistaken for each other change back.
+
+        Two objects change when both masks together are nearer to what the other object looked like. The distance is
+        Euclidean: it told the embedded teacher's true changes from false ones better than the cosine.
+
+        Args:
+            canvas: (N, S, S) logits, not above 0 for an object that is not there, which changes with none.
+            given: (N,) bool, objects with a prompt in this frame, which change with none.
+            ratio: The sum of both distances after the change must be below this share of the one before.
+        """
+        rows = torch.arange(len(given), device=given.device)
+        free = ~given & (canvas > 0).flatten(1).any(1) & self.looks.known.any(1)
+        apart = (self.seen(self.shares(canvas > 0), rows)[:, None] - self.looks.known[None]).norm(dim=-1)
+        kept = apart.diagonal()[:, None] + apart.diagonal()[None]
+        change = (apart + apart.T) / kept.clamp(min=1e-6)
+        able = free[:, None] & free[None] & (self.video[:, None] == self.video[None])
+        change = torch.where(able.triu(1), change, torch.inf)
+        while bool(change.min() < ratio):
+            one, other = divmod(int(change.argmin()), len(rows))
+            rows[[one, other]] = rows[[other, one]]
+            change[[one, other]] = torch.inf
+            change[:, [one, other]] = torch.inf
+        return rows

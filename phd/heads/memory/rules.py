@@ -1,7 +1,7 @@
 """What of an answer is remembered, and who gets a place that several objects claim: rules of inference alone.
 
-The library's session knows none of them; the authors' own code of SAM 2 and SAM 3 does, but for `contested_iou`, which
-is ours.
+The library's session knows none of them; the authors' own code of SAM 2 and SAM 3 does, but for the two by looks,
+`contested_iou` and `exchange_ratio`, which are ours.
 """
 
 from __future__ import annotations
@@ -36,12 +36,15 @@ class TrackRules:
         contested_iou: With `exclusive`: two masks that overlap by at least this IoU are of one thing, and the object
             that it looks less like, by what both looked like when they were prompted, is not there (`Sight`). 0: never;
             the logits alone decide.
+        exchange_ratio: With `exclusive`: two objects exchange their answers where the masks so come nearer to what both
+            looked like when they were prompted, to below this share of the distance (`Sight.owners`). 0: never.
     """
 
     select_memory: bool = False
     least_score: float = 0.01
     exclusive: bool = False
     contested_iou: float = 0.0
+    exchange_ratio: float = 0.0
 
     @classmethod
     def of(cls, config: Any) -> TrackRules:
@@ -51,6 +54,7 @@ class TrackRules:
             float(getattr(config, "mf_threshold", 0.01)),
             bool(getattr(config, "non_overlap_masks", False)),
             float(getattr(config, "contested_mask_iou", 0.0)),
+            float(getattr(config, "exchanged_look_ratio", 0.0)),
         )
 
     def remembered(self, answer: TrackedFrame, given: Tensor) -> Tensor:
@@ -67,7 +71,8 @@ class TrackRules:
 
     def sight(self, levels: Sequence[Tensor], video: Tensor, before: Looks | None) -> Sight | None:
         """What `settled` needs to know of the frame's looks, as `Sight.of`; None where no rule asks for it."""
-        return Sight.of(levels, video, before) if self.exclusive and self.contested_iou > 0 else None
+        asked = self.exclusive and (self.contested_iou > 0 or self.exchange_ratio > 0)
+        return Sight.of(levels, video, before) if asked else None
 
     def settled(
         self,
@@ -84,14 +89,19 @@ class TrackRules:
             given: (N,) bool, objects with a prompt in this frame: their masks stay as they are, and come first.
             nobody: (1, C) the pointer of an object that is not there.
             video: (N,) which video each object is of; None where there is one.
-            sight: As `sight` made it; without it nothing is contested.
+            sight: As `sight` made it; without it nothing is contested or exchanged.
         """
         if not self.exclusive or len(given) < 2:
             return answer
         canvas, hidden = answer.canvas, torch.zeros_like(given)
-        if sight is not None:
+        if sight is not None and self.contested_iou > 0:
             hidden = sight.outdone(canvas, given, self.contested_iou)
             canvas = torch.where(hidden[:, None, None], ABSENT, canvas)
+        if sight is not None and self.exchange_ratio > 0:
+            rows = sight.owners(canvas, given, self.exchange_ratio)
+            canvas, hidden = canvas[rows], hidden[rows]
+            # Not what the decoder read for the object: that is compared with a teacher's.
+            answer = replace(answer.of(rows), conditioned=answer.conditioned)
         area = (canvas > 0).flatten(1).sum(1)
         left = (own_places(canvas, given, video) & (canvas > 0)).flatten(1).sum(1)
         hidden = hidden | (~given & (left < SHRUNK * area))
@@ -123,5 +133,5 @@ def own_places(logits: Tensor, given: Tensor, video: Tensor | None = None) -> Te
 
 
 PLAIN = TrackRules()
-SELECTIVE = TrackRules(select_memory=True, exclusive=True, contested_iou=0.5)
+SELECTIVE = TrackRules(select_memory=True, exclusive=True, contested_iou=0.5, exchange_ratio=0.8)
 RULES = {"plain": PLAIN, "selective": SELECTIVE}
