@@ -125,12 +125,14 @@ class TestOwners:
         masks = self.MASKS[[0, 1, 0]]
         assert found.owners(masks, nobody(3), 0.8).tolist() == [0, 2, 1]
 
-    def test_the_clearest_pair_changes_first_and_an_object_once(self) -> None:
+    @pytest.mark.parametrize(("order", "owners"), [([0, 1, 2], [0, 2, 1]), ([1, 2, 0], [1, 0, 2])])
+    def test_the_clearest_pair_changes_first_and_an_object_once(self, order: list[int], owners: list[int]) -> None:
         """The first and the second would change too, were it not for the third."""
         view = torch.tensor([RED, [0.0, 2.0], [0.0, -2.0]]).T.reshape(1, 2, 1, 3)
         masks = rows([5, -9, -9], [-9, 5, -9], [-9, -9, 5])
-        known = ([0.0, 0.5], [0.0, -2.0], [0.0, 2.0])
-        assert sight(*known, view=view).owners(masks, nobody(3), 0.8).tolist() == [0, 2, 1]
+        known = [[0.0, 0.5], [0.0, -2.0], [0.0, 2.0]]
+        found = sight(*(known[one] for one in order), view=view).owners(masks[order], nobody(3), 0.8)
+        assert found.tolist() == owners
         assert sight(*known[:2], view=view).owners(masks[:2], nobody(2), 0.8).tolist() == [1, 0]
 
 

@@ -99,9 +99,8 @@ class TrackRules:
             canvas = torch.where(hidden[:, None, None], ABSENT, canvas)
         if sight is not None and self.exchange_ratio > 0:
             rows = sight.owners(canvas, given, self.exchange_ratio)
-            canvas, hidden = canvas[rows], hidden[rows]
-            # Not what the decoder read for the object: that is compared with a teacher's.
-            answer = replace(answer.of(rows), conditioned=answer.conditioned)
+            # Hidden objects exchange nothing. What the decoder read stays, which is compared with a teacher's.
+            canvas, answer = canvas[rows], replace(answer.of(rows), conditioned=answer.conditioned)
         area = (canvas > 0).flatten(1).sum(1)
         left = (own_places(canvas, given, video) & (canvas > 0)).flatten(1).sum(1)
         hidden = hidden | (~given & (left < SHRUNK * area))
