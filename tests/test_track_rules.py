@@ -193,7 +193,9 @@ def test_rules_come_from_the_configuration(tmp_path: Path) -> None:
     config = copy.deepcopy(sam2.heads.tracker_model.config)
     config.use_memory_selection, config.mf_threshold = True, 0.2
     config.contested_mask_iou, config.exchanged_look_ratio = 0.6, 0.7
-    assert TrackRules.of(config) == TrackRules(True, 0.2, contested_iou=0.6, exchange_ratio=0.7)
+    assert TrackRules.of(config) == TrackRules(
+        select_memory=True, least_score=0.2, contested_iou=0.6, exchange_ratio=0.7
+    )
     assert VideoPredictor(sam2, rules=EXCLUSIVE).rules == EXCLUSIVE
 
 

@@ -131,15 +131,16 @@ class Sight:
             ratio: The sum of both distances after the change must be below this share of the one before.
         """
         rows = torch.arange(len(given), device=given.device)
-        free = ~given & (canvas > 0).flatten(1).any(1) & self.looks.known.any(1)
-        apart = (self.seen(self.shares(canvas > 0), rows)[:, None] - self.looks.known[None]).norm(dim=-1)
-        kept = apart.diagonal()[:, None] + apart.diagonal()[None]
-        change = (apart + apart.T) / kept.clamp(min=1e-6)
-        able = free[:, None] & free[None] & (self.video[:, None] == self.video[None])
-        change = torch.where(able.triu(1), change, torch.inf)
+        free = rows[~given & (canvas > 0).flatten(1).any(1) & self.looks.known.any(1)]
+        if len(free) < 2:
+            return rows
+        apart = (self.seen(self.shares(canvas[free] > 0), free)[:, None] - self.looks.known[free]).norm(dim=-1)
+        kept = apart.diagonal()[:, None] + apart.diagonal()
+        one_video = self.video[free][:, None] == self.video[free]
+        change = torch.where(one_video.triu(1), (apart + apart.T) / kept.clamp(min=1e-6), torch.inf)
         while bool(change.min() < ratio):
-            one, other = divmod(int(change.argmin()), len(rows))
-            rows[[one, other]] = rows[[other, one]]
-            change[[one, other]] = torch.inf
-            change[:, [one, other]] = torch.inf
+            pair = list(divmod(int(change.argmin()), len(free)))
+            rows[free[pair]] = free[pair[::-1]]
+            change[pair] = torch.inf
+            change[:, pair] = torch.inf
         return rows

@@ -100,7 +100,9 @@ class TrackRules:
         if sight is not None and self.exchange_ratio > 0:
             rows = sight.owners(canvas, given, self.exchange_ratio)
             # Hidden objects exchange nothing. What the decoder read stays, which is compared with a teacher's.
-            canvas, answer = canvas[rows], replace(answer.of(rows), conditioned=answer.conditioned)
+            canvas, logits, scores = canvas[rows], answer.logits[rows], answer.scores[rows]
+            there, pointers = answer.object_logits[rows], answer.pointers[rows]
+            answer = replace(answer, logits=logits, scores=scores, object_logits=there, pointers=pointers)
         area = (canvas > 0).flatten(1).sum(1)
         left = (own_places(canvas, given, video) & (canvas > 0)).flatten(1).sum(1)
         hidden = hidden | (~given & (left < SHRUNK * area))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -49,10 +49,6 @@ class TrackedFrame:
     def masks(self) -> Tensor:
         """(N, m, m) logits of the best candidate, -1024 where the object is not there."""
         return shown(self.logits, self.scores, self.object_logits)
-
-    def of(self, rows: Tensor) -> TrackedFrame:
-        """The answers of the objects (n,), in their order."""
-        return TrackedFrame(**{each.name: getattr(self, each.name)[rows] for each in fields(self)})
 
 
 class VideoHeads(InteractiveHeads):
