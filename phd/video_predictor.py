@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from phd.borders import LEAD, follow_borders
 from phd.contract import ImageFeatures, ObjectPrompt
 from phd.errors import UserError
 from phd.heads.memory.rules import TrackRules, own_places
@@ -34,7 +35,8 @@ class TrackedImage:
     Attributes:
         frame: Number of the frame.
         ids: Of the N objects.
-        masks: (N, H, W) bool at the size of the frame; masks may overlap, unless the predictor's rules say otherwise.
+        masks: (N, H, W) bool at the size of the frame; by the predictor's rules they may overlap or not, and follow the
+            borders in the frame or not.
         scores: Predicted IoU of each mask.
         present: Probability that the object is seen in this frame; at most 0.5 gives an empty mask.
         logits: (N, m, m) mask logits over the canvas, -1024 where the object is not seen.
@@ -86,6 +88,7 @@ class VideoPredictor:
         self.size: tuple[int, int] | None = None
         self._state: TrackState | None = None
         self._features: ImageFeatures | None = None
+        self._image: np.ndarray | None = None
         self._coming: dict[int | None, dict[int, VideoPrompt]] = {}
         self._latest: dict[int, VideoPrompt] = {}
 
@@ -159,6 +162,8 @@ class VideoPredictor:
                 features = encode_image(self.model, image, self.device)
             self._state = self.model.track(features, self._state, prompts, self.rules)
         self.frame, self.size, self._features, self._latest = frame, size, features, asked
+        # A camera may write its next frame into the same array before `correct`.
+        self._image = image.copy() if self.rules.border_cells > 0 else None
         return self._answer()
 
     @torch.inference_mode()
@@ -224,6 +229,8 @@ class VideoPredictor:
         if self.rules.exclusive:
             given = torch.tensor([number in self._latest for number in self._state.ids], device=whole.device)
             masks &= own_places(whole, given)
+        if self.rules.border_cells > 0:
+            masks = self._bordered(masks)
         return TrackedImage(
             frame=self.frame,
             ids=list(self._state.ids),
@@ -232,6 +239,20 @@ class VideoPredictor:
             present=answer.object_logits.float().sigmoid().tolist(),
             logits=logits.cpu(),
         )
+
+    def _bordered(self, masks: Tensor) -> Tensor:
+        """The masks (N, H, W) bool with the borders of the frame; those that a user gave stay as they are."""
+        assert self._state is not None
+        assert self._image is not None
+        shares = follow_borders(masks, self._image, self.model.contract, self.rules.border_cells)
+        asked = [self._latest.get(number) for number in self._state.ids]
+        drawn = torch.tensor([prompt is not None and prompt.mask is not None for prompt in asked], device=masks.device)
+        if self.rules.exclusive:
+            found = (shares > 1 - shares.sum(0) - LEAD) & own_places(shares, torch.zeros_like(drawn))
+            found &= ~masks[drawn].any(0)
+        else:
+            found = shares > 1 - shares - LEAD
+        return torch.where(drawn[:, None, None], masks, found)
 
 
 def _twice(where: str) -> UserError:

@@ -26,6 +26,7 @@ ALLOWED = {
     "phd.prompts": "",
     "phd.contract": "errors",
     "phd.outputs": "contract",
+    "phd.borders": "contract",
     "phd.draw": "errors",
     "phd.draw_detections": "draw errors",
     "phd.film_strip": "draw metrics",
@@ -43,7 +44,7 @@ ALLOWED = {
     "phd.predict_concepts": "preprocess concept_prompts contract segmenter errors",
     "phd.video_prompt": "predict preprocess contract errors",
     "phd.video_source": "preprocess errors",
-    "phd.video_predictor": "video_prompt predict heads contract segmenter errors",
+    "phd.video_predictor": "video_prompt predict borders heads contract segmenter errors",
     "phd.video_concepts": "video_predictor predict_concepts predict concept_prompts heads contract segmenter errors",
     "phd.evaluate": "video_predictor predict predict_concepts preprocess metrics prompts concept_prompts teachers "
     "student outputs peak_memory contract segmenter errors",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -184,17 +185,18 @@ def test_a_correction_frees_what_a_wrong_mask_had_hidden(teacher: Teacher) -> No
 def test_rules_come_from_the_configuration(tmp_path: Path) -> None:
     """The embedded teacher selects, from a folder too, and its students; without the names it is the library's way."""
     toy = tiny_sam3_video()
-    assert TrackRules.of(toy.heads.tracker_model.config) == SELECTIVE
+    everything = replace(SELECTIVE, border_cells=5)
+    assert TrackRules.of(toy.heads.tracker_model.config) == everything
     toy.save(tmp_path / "toy")
-    assert VideoPredictor(load_segmenter(str(tmp_path / "toy"))).rules == SELECTIVE
-    assert TrackRules.of(tiny_student(toy).heads.tracker_model.config) == SELECTIVE
+    assert VideoPredictor(load_segmenter(str(tmp_path / "toy"))).rules == everything
+    assert TrackRules.of(tiny_student(toy).heads.tracker_model.config) == everything
     sam2 = tiny_sam2_video()
     assert VideoPredictor(sam2).rules == PLAIN
     config = copy.deepcopy(sam2.heads.tracker_model.config)
     config.use_memory_selection, config.mf_threshold = True, 0.2
-    config.contested_mask_iou, config.exchanged_look_ratio = 0.6, 0.7
+    config.contested_mask_iou, config.exchanged_look_ratio, config.guided_filter_cells = 0.6, 0.7, 2
     assert TrackRules.of(config) == TrackRules(
-        select_memory=True, least_score=0.2, contested_iou=0.6, exchange_ratio=0.7
+        select_memory=True, least_score=0.2, contested_iou=0.6, exchange_ratio=0.7, border_cells=2
     )
     assert VideoPredictor(sam2, rules=EXCLUSIVE).rules == EXCLUSIVE
 
@@ -220,15 +222,32 @@ def test_the_command_line_names_them(tmp_path: Path, capsys: pytest.CaptureFixtu
     raw = write_davis(tmp_path / "raw", ("one",), frames=4)
     base = ["evaluate", "video", "--davis", str(raw), "--model", "toy-teacher-128", "--protocol", "sav"]
     about: dict[str, Any] = {}
-    for name, options in {"own": [], "plain": ["--rules", "plain"], "selective": ["--rules", "selective"]}.items():
+    asked = {
+        "own": [],
+        "plain": ["--rules", "plain"],
+        "selective": ["--rules", "selective"],
+        "smooth": ["--border-cells", "0"],
+        "both": ["--rules", "plain", "--border-cells", "3"],
+    }
+    for name, options in asked.items():
         file = tmp_path / f"{name}.json"
         run([*base, "--json", str(file), *options])
         about[name] = json.loads(file.read_text())["protocol_details"]
-    assert about["own"] == about["selective"]
+    assert about["smooth"] == about["selective"] != about["own"]
     selective = {"select_memory": True, "least_score": 0.01, "exclusive": True}
-    assert about["own"]["rules"] == {**selective, "contested_iou": 0.5, "exchange_ratio": 0.8}
+    own = {**selective, "contested_iou": 0.5, "exchange_ratio": 0.8, "border_cells": 5}
+    assert about["own"]["rules"] == own
+    assert about["selective"]["rules"] == {**own, "border_cells": 0}
     plain = {"select_memory": False, "exclusive": False, "contested_iou": 0.0, "exchange_ratio": 0.0}
-    assert about["plain"]["rules"] == {**selective, **plain}
+    assert about["plain"]["rules"] == {**own, **plain, "border_cells": 0}
+    assert about["both"]["rules"] == {**own, **plain, "border_cells": 3}
+    assert about["both"]["resolution"].startswith(about["plain"]["resolution"])
+    assert "3 cells each way" in about["both"]["resolution"]
     assert "largest logit" in about["own"]["overlap"]
     assert "may overlap" in about["plain"]["overlap"]
     assert "--rules" in refused(capsys, "evaluate", "video", "--gt", "a", "--pred", "b", "--rules", "plain")
+    assert "--border-cells" in refused(capsys, "evaluate", "video", "--gt", "a", "--pred", "b", "--border-cells", "1")
+    clip = ["track", "clip.mp4", "--box", "1", "2", "3", "4", "--model", "a", "--out", str(tmp_path / "new")]
+    for command in ([*base, "--json", "x.json"], clip):
+        assert "--border-cells is 33; give 0 to 32" in refused(capsys, *command, "--border-cells", "33")
+        assert "--border-cells is -1; give 0 to 32" in refused(capsys, *command, "--border-cells", "-1")

@@ -10,7 +10,7 @@ from typing import Any
 from phd.commands.device import checked_device
 from phd.commands.image_size import add_image_size
 from phd.commands.json_file import write_json
-from phd.commands.track_rules import add_rules
+from phd.commands.track_rules import add_rules, check_rules, chosen_rules
 from phd.errors import UserError
 
 
@@ -64,7 +64,7 @@ def check_options(options: argparse.Namespace) -> None:
     """
     trees = (options.gt, options.pred)
     data = options.data if options.data is not None else options.davis
-    of_a_model = ("teacher", "videos", "max_videos", "split", "save_masks", "rules", "image_size")
+    of_a_model = ("teacher", "videos", "max_videos", "split", "save_masks", "rules", "border_cells", "image_size")
     given = [f"--{name.replace('_', '-')}" for name in of_a_model if getattr(options, name) is not None]
     if any(trees) and (data is not None or options.model is not None or given):
         raise UserError(
@@ -79,13 +79,13 @@ def check_options(options: argparse.Namespace) -> None:
         raise UserError("--split: shards have no lists of videos; choose with --videos, or use --davis")
     if options.max_videos is not None and options.max_videos < 1:
         raise UserError(f"--max-videos is {options.max_videos}; give at least 1")
+    check_rules(options)
 
 
 def run_model(options: argparse.Namespace) -> dict[str, Any]:
     """Evaluate the model, and the teacher beside it; the file has what is done so far after every video."""
     from phd.evaluate.video_model import evaluate_videos
     from phd.evaluate.video_trees import check_ends
-    from phd.heads.memory.rules import RULES
     from phd.loading import load_segmenter
 
     check_ends(options.protocol, not options.keep_ends)
@@ -106,7 +106,7 @@ def run_model(options: argparse.Namespace) -> dict[str, Any]:
                 prompt=options.prompt,
                 skip_ends=not options.keep_ends,
                 save=save,
-                rules=RULES.get(options.rules),
+                rules=chosen_rules(options, segmenter),
                 device=device,
                 after=after,
             )

@@ -10,7 +10,7 @@ from typing import Any
 from phd.commands.device import checked_device
 from phd.commands.image_size import add_image_size
 from phd.commands.track_prompts import GRAMMAR, add_prompts, by_frame, checked_groups, read_prompts
-from phd.commands.track_rules import add_rules
+from phd.commands.track_rules import add_rules, check_rules, chosen_rules
 
 
 def run(arguments: list[str]) -> dict[str, Any]:
@@ -37,12 +37,12 @@ def run(arguments: list[str]) -> dict[str, Any]:
     from phd.commands.track_output import require_new
     from phd.commands.track_run import check_limits, run_session
     from phd.commands.track_session import Session
-    from phd.heads.memory.rules import RULES
     from phd.loading import load_segmenter
     from phd.video_predictor import VideoPredictor
     from phd.video_source import open_source
 
     check_limits(options)
+    check_rules(options)
     device = checked_device(options.device)
     require_new(options.out)
     source = open_source(options.source)
@@ -50,7 +50,8 @@ def run(arguments: list[str]) -> dict[str, Any]:
     frames = islice(source.frames, options.max_frames)
     first = next(frames)
     prompts = read_prompts(coming, source.name, *first.pixels.shape[:2])
-    predictor = VideoPredictor(load_segmenter(options.model, options.image_size), device, RULES.get(options.rules))
+    model = load_segmenter(options.model, options.image_size)
+    predictor = VideoPredictor(model, device, chosen_rules(options, model))
     session = Session(predictor, source.name, prompts)
     about = {"memory_tokens": predictor.memory_tokens, "prompts": [group.to_json() for group in groups]}
     folder = run_session(session, chain([first], frames), source, options.out, options, "track", about)

@@ -69,12 +69,13 @@ def describe_tracking(protocol: Protocol, prompt: PromptKind, rules: TrackRules)
         "sav": "masks of different objects may overlap",
         "davis": "a pixel of several objects is given to that with the largest logit",
     }
+    borders = f"; then they follow the borders in the frame (guided filter, {rules.border_cells} cells each way)"
     return {
         "prompt": f"{WORDS[prompt]}; one for each object, {later}",
         "tracking": "frame by frame in the order of time, all stored frames from the first prompt to the last "
         "annotated one, never back; an object has an empty mask before its prompt",
         "resolution": "frames are resized to the model's input; its mask logits are resized bilinearly to the video's "
-        "size and thresholded at 0",
+        "size and thresholded at 0" + (borders if rules.border_cells > 0 else ""),
         "overlap": overlaps["sav" if protocol == "sav" and not rules.exclusive else "davis"],
         "rules": asdict(rules),
     }

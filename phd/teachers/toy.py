@@ -130,6 +130,7 @@ def toy_config(image_size: int = TOY_SIZE) -> Sam3VideoConfig:
         "non_overlap_masks": True,
         "contested_mask_iou": 0.5,
         "exchanged_look_ratio": 0.8,
+        "guided_filter_cells": 5,
         "memory_attention_hidden_size": WIDTH,
         "memory_attention_num_layers": 2,
         "memory_attention_feed_forward_hidden_size": 2 * WIDTH,

@@ -1,7 +1,7 @@
 """What of an answer is remembered, and who gets a place that several objects claim: rules of inference alone.
 
 The library's session knows none of them; the authors' own code of SAM 2 and SAM 3 does, but for the two by looks,
-`contested_iou` and `exchange_ratio`, which are ours.
+`contested_iou` and `exchange_ratio`, which are ours, and for `border_cells`.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ class TrackRules:
             the logits alone decide.
         exchange_ratio: With `exclusive`: two objects exchange their answers where the masks so come nearer to what both
             looked like when they were prompted, to below this share of the distance (`Sight.owners`). 0: never.
+        border_cells: Masks at the size of the frame follow the borders in it, by windows that reach so many cells of
+            the mask logits each way (`phd.borders`); logits and memory stay as they are. 0: they do not.
     """
 
     select_memory: bool = False
@@ -45,6 +47,7 @@ class TrackRules:
     exclusive: bool = False
     contested_iou: float = 0.0
     exchange_ratio: float = 0.0
+    border_cells: int = 0
 
     @classmethod
     def of(cls, config: Any) -> TrackRules:
@@ -55,6 +58,7 @@ class TrackRules:
             bool(getattr(config, "non_overlap_masks", False)),
             float(getattr(config, "contested_mask_iou", 0.0)),
             float(getattr(config, "exchanged_look_ratio", 0.0)),
+            int(getattr(config, "guided_filter_cells", 0)),
         )
 
     def remembered(self, answer: TrackedFrame, given: Tensor) -> Tensor:
