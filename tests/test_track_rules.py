@@ -85,6 +85,10 @@ class TestSettled:
         apart = own_places(canvas, torch.zeros(4, dtype=torch.bool), torch.arange(4))
         assert apart.all()
 
+    def test_of_equal_claims_the_first_has_the_place(self) -> None:
+        mine = own_places(rows([2, 5, ABSENT], [2, 6, ABSENT], [1, 6, ABSENT]), torch.zeros(3, dtype=torch.bool))
+        assert mine[:, 0].tolist() == [[True, False, True], [False, True, False], [False, False, False]]
+
     def test_without_the_rule_and_for_one_object_nothing_changes(self) -> None:
         both = answer(rows([5, 5], [4, 4]))
         assert PLAIN.settled(both, NONE, NOBODY) is both

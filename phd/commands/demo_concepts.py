@@ -9,7 +9,7 @@ from pathlib import Path
 from phd.commands.demo_images import TEST_SEED, TRAIN_SEED
 from phd.commands.steps import World, evaluate_once, fit_once, once, recipe, say, settings_of, world_shards
 
-TRAIN, TEST, PICTURES = 672, 40, 3
+TRAIN, TEST, PICTURES = 432, 40, 3
 
 
 def data(out: Path, train: int, test: int) -> dict[str, Path]:

@@ -68,5 +68,5 @@ def without_overlap(tracked: TrackedImage, contract: Contract) -> np.ndarray:
         return masks
     logits = contract.to_image(tracked.logits, masks.shape[1], masks.shape[2])
     claimed = logits.masked_fill(~torch.from_numpy(masks), -torch.inf)
-    winner = claimed.argmax(0).numpy()
+    winner = claimed.max(0).indices.numpy()
     return masks & (winner == np.arange(len(masks))[:, None, None])

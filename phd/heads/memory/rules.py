@@ -133,7 +133,8 @@ def own_places(logits: Tensor, given: Tensor, video: Tensor | None = None) -> Te
     groups = [slice(None)] if video is None else [(video == each).nonzero()[:, 0] for each in video.unique()]
     for rows in groups:
         some = claims[rows]
-        mine[rows] |= some.argmax(0) == torch.arange(len(some), device=logits.device)[:, None, None]
+        # Of equals the first. Not argmax, which walks a first dimension 20 to 40 times slower on CPU.
+        mine[rows] |= some.max(0).indices == torch.arange(len(some), device=logits.device)[:, None, None]
     return mine
 
 
