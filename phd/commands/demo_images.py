@@ -7,7 +7,7 @@ from pathlib import Path
 
 from phd.commands.steps import World, evaluate_once, fit_once, once, recipe, say, world_shards
 
-TRAIN, TEST, PICTURES = 800, 50, 6
+TRAIN, TEST, PICTURES = 640, 50, 6
 # Seeds of the world, of all stages: the embedded teacher saw scenes of 1 to 3; no test sample was seen by anyone.
 TRAIN_SEED, TEST_SEED = 2, 9000
 
