@@ -27,7 +27,7 @@ $(STAMP): pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $(STAMP)
 
-demo: $(STAMP) ## distil one student on the embedded world, all stages, and write runs/demo/report.html (19 minutes on 2 cores)
+demo: $(STAMP) ## distil one student on the embedded world, all stages, and write runs/demo/report.html (about 14 minutes on 2 cores)
 	$(BIN)/phd demo runs/demo
 
 test: $(STAMP) ## the fast tests
