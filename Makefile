@@ -75,7 +75,7 @@ students: $(STAMP) ## the nine students with parameters and GMACs
 # A student named on the command line (INIT=FOLDER); without one the ablations take the demo's.
 NAMED_STUDENT = $(if $(filter command environment,$(origin INIT)),--init $(INIT))
 
-ablation-memory: $(STAMP) ## compare memories on the embedded world, 3 seeds each, into docs/results.md (about 50 minutes on 2 cores)
+ablation-memory: $(STAMP) ## compare memories on the embedded world, 3 seeds each, into docs/results.md (about 40 minutes on 2 cores)
 	$(BIN)/phd ablation memory runs/ablation/memory --first-seed $(FIRST_SEED) $(NAMED_STUDENT) --results docs/results.md $(if $(ARGS),-- $(ARGS))
 
 ablation-freezing: $(STAMP) ## stage 3 with staged freezing or all at once, 3 seeds each, into docs/results.md (an hour or more on 2 cores)

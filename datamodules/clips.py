@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
+from torch.utils.data import DataLoader
 
 from datamodules.augmentation import Augmentation
 from datamodules.base import ShardDataModule, ShardSamples
@@ -58,8 +60,8 @@ class Clips(ShardDataModule):
 
     A training clip begins at a random frame that shows an object. From frame to frame it steps over a number of
     labelled frames that is drawn from `gaps`; one that does not fit into its video is reflected in time (it plays to
-    the end, then back). A validation clip begins at the first frame that shows an object, has `clip_length` frames
-    in every epoch and steps by the smallest gap.
+    the end, then back), and a run warns of videos in which none fits. A validation clip begins at the first frame that
+    shows an object, has `clip_length` frames in every epoch and steps by the smallest gap.
 
     Args:
         root: See `ShardDataModule`, as for every setting that is not explained here.
@@ -159,3 +161,26 @@ class Clips(ShardDataModule):
     def collate(self, train: bool) -> Any:
         """Stacks."""
         return collate
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """As every data module's; warns of videos too short for the longest clip."""
+        self._warn_of_short_videos(self.train_set, max(self._lengths.values()))
+        return super().train_dataloader()
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """As every data module's; warns of videos too short for a clip."""
+        self._warn_of_short_videos(self.val_set, self.clip_length)
+        return super().val_dataloader()
+
+    def _warn_of_short_videos(self, videos: Any, length: int) -> None:
+        needed = 1 + (length - 1) * self.gaps[0]
+        # A sample has a member for each frame, and its record.
+        stored = {number: len(videos.reader.extensions_of(number)) - 1 for number in range(videos.first, videos.last)}
+        short = [number for number, frames in stored.items() if frames < needed]
+        if short:
+            first, frames = videos.reader.where(short[0]), stored[short[0]]
+            rank_zero_warn(
+                f"{first}: has {frames} frames and a clip of {length} needs {needed}; it plays to the end and back, as "
+                f"{len(short)} of {len(stored)} videos do; lower data.clip_length or what callbacks.ClipLength sets, "
+                f"or leave them out"
+            )

@@ -69,6 +69,22 @@ def test_validation_does_not_vary(shards: Path):
     assert torch.equal(first.frames, second.frames)
 
 
+@pytest.mark.parametrize(("length", "needed", "short"), [(4, 7, 1), (5, 9, 3)])
+def test_videos_too_short_for_the_longest_clip_are_named(shards: Path, length: int, needed: int, short: int):
+    data = opened(shards, gaps=(2, 3), val_samples=4)
+    data.set_clip_length(length, first_epoch=1)
+    first, others = f"v4: has 6 frames and a clip of {length} needs {needed}", f"back, as {short} of 5 videos do"
+    with pytest.warns(UserWarning, match=f"shards/shard-0.*tar: {first}; .* {others}"):
+        data.train_dataloader()
+    with pytest.warns(UserWarning, match=r"v0: has 2 frames and a clip of 4 needs 7; .* as 4 of 4 videos do"):
+        data.val_dataloader()
+
+
+def test_videos_that_are_long_enough_are_not(shards: Path, recwarn: pytest.WarningsRecorder):
+    opened(shards, gaps=(1, 3), val_samples=4).train_dataloader()
+    assert not [each for each in recwarn if "plays to the end" in str(each.message)]
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_workers_change_nothing(shards: Path, workers: int):
     def batches(count: int) -> list[ClipBatch]:
