@@ -119,6 +119,10 @@ class ShardDataModule(LightningDataModule):
         """What makes shards teach less than they seem to; a run warns of it before it begins."""
         return []
 
+    def warn(self, message: str) -> None:
+        """Warn, from the first process only."""
+        rank_zero_warn(message)
+
     def shuffles(self, train: bool) -> bool:
         """Whether the order changes every epoch; to overfit some batches is to see the same ones."""
         return train and not getattr(self.trainer, "overfit_batches", 0)
@@ -207,7 +211,7 @@ class ShardDataModule(LightningDataModule):
                 f"name the folder of another kind (`phd shards convert --help` lists them)"
             )
         for doubt in self.doubts(reader.manifest):
-            rank_zero_warn(f"{root}: {doubt}")
+            self.warn(f"{root}: {doubt}")
         return reader
 
     def _stream(self, transform: Any) -> StreamedExamples:

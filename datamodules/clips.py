@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import torch
-from lightning.pytorch.utilities import rank_zero_warn
 from torch.utils.data import DataLoader
 
 from datamodules.augmentation import Augmentation
@@ -179,7 +178,7 @@ class Clips(ShardDataModule):
         short = [number for number, frames in stored.items() if frames < needed]
         if short:
             first, frames = videos.reader.where(short[0]), stored[short[0]]
-            rank_zero_warn(
+            self.warn(
                 f"{first}: has {frames} frames and a clip of {length} needs {needed}; it plays to the end and back, as "
                 f"{len(short)} of {len(stored)} videos do; lower data.clip_length or what callbacks.ClipLength sets, "
                 f"or leave them out"
